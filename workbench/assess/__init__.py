@@ -1,0 +1,1 @@
+"""From a model version to evidence and a verdict."""

@@ -1,0 +1,120 @@
+"""An assessment: the evidence about one model, its verdict and where both are kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .policy import Evidence, Permit, Policy, Verdict, judge, permit
+from .registry import Registry
+from .spec import read_mapping
+from .storage import digest_json, staging
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Evidence as it was measured; the verdict is computed anew from the policy each time it is asked."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, reference: str, workspace: Workspace | None = None) -> Assessment:
+        """The assessment that a reference means."""
+        return cls(Registry(Workspace.find(workspace)).resolve("assessment", reference).path)
+
+    @cached_property
+    def document(self) -> dict:
+        """The file as it stands: model, dataset, policy, evidence."""
+        return json.loads((self.path / "assessment.json").read_text("utf-8"))
+
+    @property
+    def name(self) -> str:
+        return self.document["name"]
+
+    @property
+    def digest(self) -> str:
+        return self.document["digest"]
+
+    @property
+    def model(self) -> str:
+        """Digest of the model."""
+        return self.document["model"]["digest"]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        return [Evidence(**{**e, "examples": tuple(e["examples"])}) for e in self.document["evidence"]]
+
+    @property
+    def policy(self) -> Policy:
+        return Policy.model_validate(self.document["policy"])
+
+    def verdict(self, *, now: float | None = None) -> Verdict:
+        """The verdict under the policy that it was made for, today."""
+        return judge(self.policy, self.evidence, model=self.model, now=now or time.time())
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return (self.path / "card.md").read_text("utf-8")
+
+    def _repr_html_(self) -> str:
+        from .display import assessment_html
+
+        return assessment_html(self)
+
+    def __str__(self) -> str:
+        model = self.document["model"]
+        return f"assessment of {model['name']}@{model['digest'][:12]}: {self.verdict().words}"
+
+
+def write_assessment(workspace: Workspace, name: str, *, model: dict[str, str], dataset: dict[str, str], policy: Policy,
+                     evidence: list[Evidence], card: str, run: str | None = None) -> Assessment:
+    """Commit an assessment atomically, register it and write the verdict to the audit log.
+
+    Parameters
+    ----------
+    model, dataset : ``{"name": …, "digest": …}`` of what was assessed and on what.
+    """
+    body = {"format": 1, "name": name, "run": run, "model": model, "dataset": dataset,
+            "policy": policy.model_dump(mode="json"), "policy_digest": policy.digest(), "evidence": [asdict(e) for e in evidence]}
+    digest = digest_json(body)
+    final = workspace.path("assessments", name, digest)
+    with staging(final.parent) as place:
+        (place / "assessment.json").write_text(json.dumps({**body, "digest": digest}, indent=1), "utf-8")
+        (place / "card.md").write_text(card, "utf-8")
+        place.commit(final)
+    verdict = Assessment(final).verdict()
+    Registry(workspace).register("assessment", name, digest, final, run=run,
+                                 meta={"model": model["digest"], "passed": verdict.passed, "words": verdict.words})
+    workspace.audit.append("verdict", model=model["digest"], policy=verdict.policy, passed=verdict.passed, words=verdict.words)
+    return Assessment(final)
+
+
+def workspace_policy(workspace: Workspace) -> Policy:
+    """The policy that the workspace's settings name, or the built-in one."""
+    path = workspace.settings.policy
+    if path is None:
+        return Policy()
+    mapping, _ = read_mapping(workspace.root / path, path)
+    return Policy.model_validate(mapping)
+
+
+def standing(workspace: Workspace, model_digest: str, policy: Policy | None = None, *, now: float | None = None) -> Verdict:
+    """What the policy says of a model today, over all evidence that the workspace holds."""
+    return judge(policy or workspace_policy(workspace), _evidence(workspace, model_digest), model=model_digest, now=now or time.time())
+
+
+def permit_for(workspace: Workspace, model_digest: str, *, now: float | None = None) -> Permit | None:
+    """A permit for public doors, or None; what was decided goes to the audit log."""
+    given = permit(workspace_policy(workspace), _evidence(workspace, model_digest), model=model_digest, now=now or time.time())
+    workspace.audit.append("permit" if given else "refusal", model=model_digest, policy=workspace_policy(workspace).digest())
+    return given
+
+
+def _evidence(workspace: Workspace, model_digest: str) -> list[Evidence]:
+    return [e for v in Registry(workspace).versions("assessment") if v.meta.get("model") == model_digest and v.path.exists()
+            for e in Assessment(v.path).evidence]

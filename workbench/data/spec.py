@@ -1,0 +1,126 @@
+"""The data spec: sources, steps, split."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ..spec import Name, Part, Spec
+
+
+class PythonDocs(Part):
+    """Docstrings and comments of the standard library and of installed packages: text that is there offline."""
+
+    kind: Literal["python-docs"] = "python-docs"
+    packages: tuple[str, ...] = ()
+    """packages to read beside the standard library; empty: those that the workbench itself stands on"""
+    max_megabytes: float = Field(8.0, gt=0, le=1000)
+    """MB of text after which reading ends; modules are taken in alphabetical order of their digest"""
+
+
+class Digits(Part):
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 grey pixels, as PNG with their label."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class Files(Part):
+    """Files by path or glob: txt, Markdown, JSONL (also .gz), CSV, Parquet."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...] = Field(min_length=1)
+    """paths or globs, relative to the workspace; ``~`` is understood"""
+    text: str | None = None
+    """column or key that holds the text; none: the one called text, content, body, or the longest text"""
+    format: Literal["auto", "text", "markdown", "jsonl", "csv", "parquet"] = "auto"
+    """format of the files; auto: by their ending"""
+
+
+Source = Annotated[PythonDocs | Digits | Files, Field(discriminator="kind")]
+
+
+class Normalise(Part):
+    """Unicode NFC, one kind of line end, no control characters, no space at line ends."""
+
+    step: Literal["normalise"] = "normalise"
+
+
+class ExactDuplicates(Part):
+    """Keep one of records with the same content."""
+
+    step: Literal["exact-duplicates"] = "exact-duplicates"
+
+
+class NearDuplicates(Part):
+    """Keep one of records whose word 5-grams overlap: MinHash proposes, exact Jaccard decides."""
+
+    step: Literal["near-duplicates"] = "near-duplicates"
+    threshold: float = Field(0.8, ge=0.5, le=1.0)
+    """Jaccard similarity from which two records count as the same"""
+    words: int = Field(5, ge=1, le=20)
+    """words in a shingle"""
+
+
+class Quality(Part):
+    """Drop what is too short, too repetitive or mostly symbols."""
+
+    step: Literal["quality"] = "quality"
+    min_characters: int = Field(80, ge=0)
+    """shortest text kept, in characters"""
+    max_characters: int = Field(200_000, ge=1)
+    """longest text kept, in characters"""
+    max_repeated_lines: float = Field(0.3, ge=0, le=1)
+    """largest share of lines that stand twice"""
+    max_repeated_words: float = Field(0.4, ge=0, le=1)
+    """largest share of the text that its commonest 3-word phrase may fill"""
+    max_symbols: float = Field(0.35, ge=0, le=1)
+    """largest share of characters that are neither letters, digits nor spaces"""
+
+
+class Pii(Part):
+    """Find e-mail addresses, phone numbers, IBANs and card numbers (checksums tested) and redact them."""
+
+    step: Literal["pii"] = "pii"
+    kinds: tuple[Literal["email", "phone", "iban", "card"], ...] = ("email", "phone", "iban", "card")
+    action: Literal["redact", "drop"] = "redact"
+    """redact: put <EMAIL>, <PHONE> … in its place; drop: set the record aside"""
+
+
+Step = Annotated[Normalise | ExactDuplicates | NearDuplicates | Quality | Pii, Field(discriminator="step")]
+
+
+class Split(Part):
+    """Shares of the records held out, whole duplicate clusters at a time."""
+
+    validation: float = Field(0.05, ge=0, lt=1)
+    """share watched while training"""
+    test: float = Field(0.05, ge=0, lt=1)
+    """share kept for the assessment"""
+    seed: int = 0
+    cluster_threshold: float = Field(0.5, ge=0.3, le=1)
+    """Jaccard similarity from which two records go to the same side"""
+
+    @model_validator(mode="after")
+    def _room(self):
+        if self.validation + self.test >= 0.9:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave too little to train on; expected under 0.9 together")
+        return self
+
+
+class DataSpec(Spec):
+    """What a dataset is made of."""
+
+    WORD: ClassVar[str] = "data"
+    word: Literal["data"] = "data"
+    name: Name
+    """name of the dataset"""
+    sources: tuple[Source, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = (Normalise(), ExactDuplicates(), NearDuplicates(), Quality(), Pii())
+    split: Split = Split()
+    partitions: int | None = Field(None, ge=1, le=4096)
+    """parts worked on side by side; none: by size. The result does not depend on it"""
+    keep: tuple[str, ...] = ()
+    """ids of records kept whatever a step says"""
+    drop: tuple[str, ...] = ()
+    """ids of records dropped by hand"""

@@ -1,0 +1,216 @@
+"""A dataset version: immutable Parquet shards, a manifest, the dropped records and a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import NotFoundError, StorageError
+from .registry import Registry
+from .storage import digest_bytes, digest_file, staging
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITS = ("train", "validation", "test")
+DIGESTED = ("id", "text", "image", "label", "source", "locator", "split")
+"""The columns that make a version's logical digest."""
+
+
+def record_schema() -> pa.Schema:
+    """Columns of a record: what it says, where it comes from, where it went.
+
+    ``id`` names the original content and place; ``text`` or ``image`` (PNG bytes) is the content;
+    ``source`` is a file or a built-in's name, ``locator`` the place in it; ``cluster`` is the smallest
+    id among its near duplicates.
+    """
+    import pyarrow as pa
+
+    return pa.schema([("id", pa.string()), ("text", pa.large_string()), ("image", pa.large_binary()), ("label", pa.int64()),
+                      ("source", pa.string()), ("locator", pa.string()), ("cluster", pa.string()), ("split", pa.string())])
+
+
+def drop_schema() -> pa.Schema:
+    """Columns of a dropped record: the record, the step that dropped it, the reason, the place of the reason."""
+    import pyarrow as pa
+
+    return pa.schema([*record_schema(), ("step", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+
+def record_id(source: str, locator: str, content: bytes) -> str:
+    """The id of a record: 16 hexadecimal digits of SHA-256 over place and original content."""
+    return digest_bytes(b"\0".join((source.encode(), locator.encode(), content)))[:16]
+
+
+def logical_digest(tables: Iterable[pa.Table]) -> str:
+    """SHA-256 over the sorted digests of the rows: the same however rows are ordered, split or compressed.
+
+    Each row is hashed as its ``DIGESTED`` columns in turn, each with its type and length before it.
+    """
+    rows = []
+    for table in tables:
+        columns = [table[c].to_pylist() for c in DIGESTED]
+        for row in zip(*columns, strict=True):
+            state = hashlib.sha256()
+            for value in row:
+                kind, data = _bytes(value)
+                state.update(struct.pack("<bq", kind, len(data)))
+                state.update(data)
+            rows.append(state.digest())
+    rows.sort()
+    return hashlib.sha256(b"".join(rows)).hexdigest()
+
+
+def _bytes(value: object) -> tuple[int, bytes]:
+    if value is None:
+        return 0, b""
+    if isinstance(value, str):
+        return 1, value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes):
+        return 2, value
+    return 3, struct.pack("<q", value)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One immutable dataset version on disk.
+
+    Examples
+    --------
+    >>> dataset = Dataset.open("python-docs")  # doctest: +SKIP
+    >>> next(dataset.texts("train"))  # doctest: +SKIP
+    'Return a list of ...'
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, reference: str, workspace: Workspace | None = None) -> Dataset:
+        """The version that a reference means: ``name``, ``name@v2``, ``name@digest``."""
+        return cls(Registry(Workspace.find(workspace)).resolve("dataset", reference).path)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What is in it, where it came from and how it was made."""
+        try:
+            return json.loads((self.path / "manifest.json").read_text("utf-8"))
+        except FileNotFoundError:
+            raise NotFoundError("is no dataset version: it has no manifest.json", where=self.path) from None
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def digest(self) -> str:
+        return self.manifest["digest"]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.digest[:12]}"
+
+    @property
+    def modality(self) -> str:
+        """``text`` or ``image``."""
+        return self.manifest["modality"]
+
+    def table(self, split: str | None = None, columns: list[str] | None = None) -> pa.Table:
+        """Records of a split (or all) as one Arrow table, in shard order."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        shards = [s for s in self.manifest["shards"] if split in (None, s["split"])]
+        if not shards:
+            empty = record_schema().empty_table()
+            return empty.select(columns) if columns else empty
+        return pa.concat_tables([pq.read_table(self.path / s["path"], columns=columns, partitioning=None) for s in shards])
+
+    def texts(self, split: str) -> Iterator[str]:
+        """Texts of a split, in shard order."""
+        for chunk in self.table(split, ["text"])["text"].chunks:
+            for value in chunk:
+                yield value.as_py()
+
+    def dropped(self) -> pa.Table:
+        """Every record that a step dropped, with step, reason and detail."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path / "dropped.parquet")
+
+    def record(self, record_id: str) -> dict[str, Any]:
+        """One kept record by its id."""
+        import pyarrow.compute as pc
+
+        found = self.table().filter(pc.field("id") == record_id).to_pylist()
+        if not found:
+            raise NotFoundError(f"no record {record_id!r}", where=self.reference)
+        return found[0]
+
+    @property
+    def card(self) -> str:
+        """The data card, Markdown."""
+        return (self.path / "card.md").read_text("utf-8")
+
+    def verify(self) -> None:
+        """Check every shard against the digest that the manifest gives."""
+        for shard in self.manifest["shards"]:
+            if digest_file(self.path / shard["path"]) != shard["sha256"]:
+                raise StorageError("does not match its digest", where=self.path / shard["path"],
+                                   hint="Curate again with --again; the damaged copy can be deleted")
+
+    def _repr_html_(self) -> str:
+        from .display import dataset_html
+
+        return dataset_html(self)
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{s} {v['records']:,}" for s, v in self.manifest["splits"].items())
+        return f"dataset {self.reference} ({splits} records)"
+
+
+def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.Table, *, manifest: dict[str, Any], card: str,
+                  run: str | None = None, shard_rows: int = 50_000) -> Dataset:
+    """Commit a version atomically and register it; the same content gives the same path.
+
+    Parameters
+    ----------
+    kept : records with ``record_schema``.
+    dropped : records with ``drop_schema``.
+    manifest : what the maker knows (``modality``, ``spec``, ``parents``, ``drops`` ...); digest, splits and
+        shards are added here.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    digest = logical_digest([kept])
+    final = workspace.path("datasets", name, digest)
+    if not (final / "manifest.json").exists():
+        with staging(final.parent) as place:
+            (place / "data").mkdir()
+            shards, splits = [], {}
+            for split in SPLITS:
+                part = kept.filter(pc.field("split") == split)
+                part = part.sort_by([("source", "ascending"), ("locator", "ascending"), ("id", "ascending")])
+                splits[split] = {"records": part.num_rows,
+                                 "bytes": int(pc.sum(pc.binary_length(part["text"])).as_py() or 0)}
+                for start in range(0, part.num_rows, shard_rows):
+                    file = f"data/{split}-{start // shard_rows:05d}.parquet"
+                    pq.write_table(part.slice(start, shard_rows), place / file, compression="zstd")
+                    shards.append({"path": file, "split": split, "rows": min(shard_rows, part.num_rows - start),
+                                   "sha256": digest_file(place / file)})
+            pq.write_table(dropped.sort_by([("step", "ascending"), ("id", "ascending")]), place / "dropped.parquet", compression="zstd")
+            (place / "card.md").write_text(card, "utf-8")
+            whole = {"format": 1, "name": name, "digest": digest, "created": time.time(), "run": run, **manifest,
+                     "splits": splits, "shards": shards}
+            (place / "manifest.json").write_text(json.dumps(whole, indent=1), "utf-8")
+            place.commit(final)
+    Registry(workspace).register("dataset", name, digest, final, run=run, meta={"splits": Dataset(final).manifest["splits"]})
+    return Dataset(final)

@@ -1,0 +1,1 @@
+"""What several words look for in content."""

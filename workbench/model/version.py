@@ -1,0 +1,106 @@
+"""A model version: one directory that transformers reads as it is, with a manifest beside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NotFoundError
+from ..registry import Registry
+from ..storage import digest_file, digest_json, staging
+from ..workspace import Workspace
+from .weights import refuse_pickles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+CONTENT = ("config.json", "model.safetensors", "tokenizer.json")
+"""The files whose bytes make a model's digest."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One immutable model version on disk: ``config.json``, ``model.safetensors``, ``tokenizer.json``,
+    ``card.md``, ``manifest.json``."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, reference: str, workspace: Workspace | None = None) -> Model:
+        """The version that a reference means: ``name``, ``name@v2``, ``name@production``, ``name@digest``."""
+        return cls(Registry(Workspace.find(workspace)).resolve("model", reference).path)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Name, digest, run, dataset ``{name, digest}``, parameters, metrics, spec."""
+        try:
+            return json.loads((self.path / "manifest.json").read_text("utf-8"))
+        except FileNotFoundError:
+            raise NotFoundError("is no model version: it has no manifest.json", where=self.path) from None
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def digest(self) -> str:
+        return self.manifest["digest"]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.digest[:12]}"
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return (self.path / "card.md").read_text("utf-8")
+
+    def load(self) -> PreTrainedModel:
+        """The model in evaluation mode, fp32, on the CPU."""
+        from transformers import AutoModelForCausalLM
+
+        refuse_pickles(self.path)
+        return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
+                                                    local_files_only=True).eval()
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Its tokenizer."""
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(self.path, local_files_only=True)
+
+    def _repr_html_(self) -> str:
+        from ..display import model_html
+
+        return model_html(self)
+
+    def __str__(self) -> str:
+        return f"model {self.reference} ({self.manifest['parameters']:,} parameters)"
+
+
+def write_model(workspace: Workspace, name: str, save: Callable[[Path], None], *, manifest: dict[str, Any], card: str,
+                run: str | None = None) -> Model:
+    """Commit a version atomically and register it.
+
+    Parameters
+    ----------
+    save : writes at least the files of ``CONTENT`` into the directory it is given.
+    manifest : ``parameters``, ``dataset`` ({name, digest}), ``metrics``, ``spec`` ...; digest and files are added here.
+    """
+    with staging(workspace.path("models", name)) as place:
+        save(place.path)
+        refuse_pickles(place.path)
+        files = {f: digest_file(place / f) for f in CONTENT}
+        digest = digest_json(files)
+        (place / "card.md").write_text(card, "utf-8")
+        (place / "manifest.json").write_text(json.dumps({"format": 1, "name": name, "digest": digest, "created": time.time(),
+                                                         "run": run, "files": files, **manifest}, indent=1), "utf-8")
+        final = place.commit(workspace.path("models", name, digest))
+    Registry(workspace).register("model", name, digest, final, run=run, meta={"parameters": manifest.get("parameters"),
+                                                                             "dataset": manifest.get("dataset")})
+    return Model(final)

@@ -1,0 +1,1 @@
+"""What runs, how it fares, who is told."""

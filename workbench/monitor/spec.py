@@ -1,0 +1,67 @@
+"""The monitor spec: what is watched, which rules raise an alert, where alerts go."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ..spec import Name, Part, Spec
+
+
+class Threshold(Part):
+    """Raise when a metric is beyond a bound for a while."""
+
+    rule: Literal["threshold"] = "threshold"
+    name: Name
+    metric: str
+    """a metric as ``/metrics`` names it, without labels"""
+    labels: dict[str, str] = {}
+    """labels that a series must bear; empty: every series by itself"""
+    above: float | None = None
+    below: float | None = None
+    lasts: float = Field(0, ge=0, alias="for")
+    """seconds that the breach must last"""
+    summary: str = ""
+    """what it means for a person, in a sentence"""
+
+
+class Absence(Part):
+    """Raise when a metric has no value for a while."""
+
+    rule: Literal["absence"] = "absence"
+    name: Name
+    metric: str
+    labels: dict[str, str] = {}
+    lasts: float = Field(30, ge=0, alias="for")
+    """seconds without a value"""
+    summary: str = ""
+
+
+Rule = Annotated[Threshold | Absence, Field(discriminator="rule")]
+
+
+class Webhook(Part):
+    """Where alerts go: a JSON POST each, with an id that stays the same when a sending is tried again."""
+
+    url: str = Field(pattern=r"^https?://")
+    secret: str | None = None
+    """name of the secret sent as a bearer token"""
+
+
+class MonitorSpec(Spec):
+    """What is watched and who is told."""
+
+    WORD: ClassVar[str] = "monitor"
+    word: Literal["monitor"] = "monitor"
+    name: Name = "monitor"
+    interval: float = Field(2.0, ge=0.1, le=3600)
+    """seconds between evaluations"""
+    port: int = Field(9400, ge=0, le=65_535)
+    """port of ``/metrics`` for runs and the machine; where it is taken, another is chosen and said"""
+    builtin: bool = True
+    """the rules that everybody needs: endpoint down, errors, p95, run stuck, NaN"""
+    rules: tuple[Rule, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    seconds: float | None = Field(None, gt=0)
+    """seconds after which the watch ends by itself (batch runs); none: until stopped"""

@@ -1,0 +1,1 @@
+"""Notebooks as steps: what needs what, what is redone, what came out."""

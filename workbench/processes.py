@@ -1,0 +1,143 @@
+"""Processes that outlive whoever started them: cluster, endpoints, monitors; each recorded by name."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from .storage import storage_errors, write_atomic
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Process:
+    """A background process; ``created`` (seconds since the epoch) tells it from a later one with the same pid."""
+
+    name: str
+    pid: int
+    created: float
+
+    @property
+    def alive(self) -> bool:
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def end(self, *, patience: float = 5.0) -> None:
+        """Ask it and its descendants to end (SIGTERM), then kill what is left after ``patience`` seconds."""
+        import psutil
+
+        if not self.alive:
+            return
+        with contextlib.suppress(psutil.Error):
+            top = psutil.Process(self.pid)
+            tree = [*top.children(recursive=True), top]
+            with contextlib.suppress(psutil.Error):
+                top.terminate()
+            _, left = psutil.wait_procs([top], timeout=patience)
+            _, left = psutil.wait_procs(tree, timeout=0.5 if not left else 0)
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=2)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+
+
+def current() -> Process:
+    """This process."""
+    import psutil
+
+    return Process(str(os.getpid()), os.getpid(), psutil.Process().create_time())
+
+
+def start(workspace: Workspace, name: str, module: str, *arguments: str, environment: dict[str, str] | None = None) -> Process:
+    """Start ``python -m module arguments…`` in a session of its own, detached from this process.
+
+    Its output goes to ``.workbench/logs/<name>.log``; it is recorded under ``name`` (which may hold ``/``).
+    """
+    import psutil
+
+    log = workspace.path("logs", f"{_file(name)}.log")
+    with storage_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            child = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                     cwd=workspace.root, start_new_session=True,
+                                     env={**os.environ, "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
+    process = Process(name, child.pid, psutil.Process(child.pid).create_time())
+    record(workspace, process)
+    child.returncode = 0  # it is not ours to wait for: silence Popen's warning when collected
+    return process
+
+
+def record(workspace: Workspace, process: Process) -> None:
+    """Note a background process so that ``workbench down`` finds it."""
+    write_atomic(workspace.path("processes", f"{_file(process.name)}.json"), json.dumps(asdict(process)))
+
+
+def find(workspace: Workspace, name: str) -> Process | None:
+    """The living process of a name, or None."""
+    try:
+        process = Process(**json.loads(workspace.path("processes", f"{_file(name)}.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return process if process.alive else None
+
+
+def forget(workspace: Workspace, name: str) -> None:
+    """Remove the record of a process."""
+    workspace.path("processes", f"{_file(name)}.json").unlink(missing_ok=True)
+
+
+def listed(workspace: Workspace) -> list[Process]:
+    """All living background processes of the workspace."""
+    folder = workspace.path("processes")
+    names = [json.loads(p.read_text())["name"] for p in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    return [p for p in (find(workspace, n) for n in names) if p]
+
+
+def end_all(workspace: Workspace) -> list[Process]:
+    """End every background process of the workspace; returns what was ended."""
+    living = listed(workspace)
+    for process in living:  # first those that restart others
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+    for process in living:
+        process.end()
+        forget(workspace, process.name)
+    return living
+
+
+@contextlib.contextmanager
+def lock(workspace: Workspace, name: str, *, patience: float = 60.0) -> Iterator[None]:
+    """A lock between processes that ends with its holder (flock)."""
+    path = workspace.path("locks", f"{_file(name)}.lock")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as file:
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"{path} is held by another process for more than {patience:g} s") from None
+                    time.sleep(0.05)
+            yield
+
+
+def _file(name: str) -> str:
+    return name.replace("/", "--")
