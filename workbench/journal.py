@@ -28,6 +28,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
   id TEXT PRIMARY KEY, word TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, spec TEXT NOT NULL, inputs TEXT NOT NULL,
+  place TEXT NOT NULL DEFAULT 'cluster',
   state TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0, submitted REAL NOT NULL, started REAL, ended REAL, beat REAL,
   result TEXT, failure TEXT);
 CREATE INDEX IF NOT EXISTS runs_key ON runs (key);
@@ -44,6 +45,7 @@ class Entry:
     key: str
     spec: dict[str, Any]
     inputs: dict[str, str]
+    place: str
     state: State
     attempt: int
     submitted: float
@@ -66,7 +68,8 @@ class Journal:
         self.database = Database(workspace.path("registry.db"), _SCHEMA)
         self.events = Events(workspace)
 
-    def add(self, word: str, name: str, key: str, spec: dict, inputs: dict[str, str], *, again: bool = False) -> tuple[Entry, bool]:
+    def add(self, word: str, name: str, key: str, spec: dict, inputs: dict[str, str], *, place: str = "cluster",
+            again: bool = False) -> tuple[Entry, bool]:
         """Record a queued run, or find the one of the same key that is at work or done.
 
         Returns
@@ -80,8 +83,9 @@ class Journal:
                                          "ORDER BY state = 'done' DESC, submitted DESC LIMIT 1", (key,)).fetchone()
                 if row:
                     return _entry(row), True
-            connection.execute("INSERT INTO runs (id, word, name, key, spec, inputs, state, submitted) VALUES (?,?,?,?,?,?,'queued',?)",
-                               (run_id, word, name, key, json.dumps(spec), json.dumps(inputs), time.time()))
+            connection.execute("INSERT INTO runs (id, word, name, key, spec, inputs, place, state, submitted) "
+                               "VALUES (?,?,?,?,?,?,?,'queued',?)",
+                               (run_id, word, name, key, json.dumps(spec), json.dumps(inputs), place, time.time()))
         self.events.append(run_id, "state", name="queued")
         return self.get(run_id), False
 
@@ -160,5 +164,6 @@ class Journal:
 
 def _entry(row) -> Entry:
     load = lambda text: json.loads(text) if text else None  # noqa: E731 - one use, one line
-    return Entry(row["id"], row["word"], row["name"], row["key"], load(row["spec"]), load(row["inputs"]) or {}, row["state"],
-                 row["attempt"], row["submitted"], row["started"], row["ended"], row["beat"], load(row["result"]), load(row["failure"]))
+    return Entry(row["id"], row["word"], row["name"], row["key"], load(row["spec"]), load(row["inputs"]) or {},
+                 row["place"], row["state"], row["attempt"], row["submitted"], row["started"], row["ended"], row["beat"], load(row["result"]),
+                 load(row["failure"]))
