@@ -194,7 +194,10 @@ async def _serve(workspace: Workspace) -> None:
     security = _security(workspace)
     # A driver lives as long as its run: its worker's death must not use up the task's chances.
     dask.config.set({"distributed.scheduler.allowed-failures": 100, "distributed.comm.timeouts.connect": "10s",
-                     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": "-1"})
+                     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": "-1",
+                     # An idle cluster must cost nothing: the statistical profiler alone takes a tenth of a core.
+                     "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms",
+                     "distributed.admin.system-monitor.interval": "5s"})
     ready = workspace.path("cluster", "ready.json")
     ready.unlink(missing_ok=True)
     scratch = workspace.path("cluster", "scratch")
