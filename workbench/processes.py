@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass
 from .storage import storage_errors, write_atomic
 from .workspace import Workspace
 
+STEP = "WORKBENCH_STEP"
+"""Environment variable that says for which step of a pipeline a process works; what is started to stay does not bear it."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -75,7 +78,7 @@ def start(workspace: Workspace, name: str, module: str, *arguments: str, environ
         with open(log, "ab") as output:
             child = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                      cwd=workspace.root, start_new_session=True,
-                                     env={**os.environ, "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
+                                     env={**{k: v for k, v in os.environ.items() if k != STEP}, "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
     process = Process(name, child.pid, psutil.Process(child.pid).create_time())
     record(workspace, process)
     child.returncode = 0  # it is not ours to wait for: silence Popen's warning when collected

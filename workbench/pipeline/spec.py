@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ..errors import near
-from ..spec import Name, Part, Spec
+from ..spec import Name, Part, Spec, read_mapping
 
 
 class Step(Part):
@@ -32,7 +33,19 @@ class PipelineSpec(Spec):
     parallel: int = Field(2, ge=1, le=64)
     """steps at work at the same time"""
     folder: str = "."
-    """directory that the notebooks' and specs' paths start from; set when read from a file"""
+    """directory that the notebooks' and specs' paths start from, relative to the workspace; set when read from a file"""
+
+    @classmethod
+    def load(cls, value: object, *, source: str | None = None) -> PipelineSpec:
+        """As every spec; read from a file, its folder is that file's."""
+        if isinstance(value, cls):
+            return value
+        mapping, origin = read_mapping(value, source or f"{cls.WORD} spec")
+        if Path(origin).suffix in (".yaml", ".yml", ".json") and Path(origin).is_file():
+            folder = mapping.get("folder", ".")
+            if isinstance(folder, str):
+                mapping = {**mapping, "folder": str((Path(origin).resolve().parent / folder).resolve())}
+        return super().load(mapping, source=origin)
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -53,3 +66,8 @@ class PipelineSpec(Spec):
             for name in ready:
                 del left[name]
         return self
+
+
+def load_pipeline(path: str | Path) -> PipelineSpec:
+    """The pipeline of a file; its notebooks and specs are looked for beside it."""
+    return PipelineSpec.load(Path(path))

@@ -1,0 +1,240 @@
+"""How datasets, models, assessments, endpoints and runs draw themselves; HTML that needs no script and no network."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from .drawing import (
+    COLOURS,
+    STYLE,
+    Drawing,
+    Markup,
+    ago,
+    curve_svg,
+    curves,
+    duration,
+    escape,
+    facts_html,
+    fold,
+    frame,
+    head,
+    number,
+    pill,
+    share,
+    size,
+    table,
+    table_html,
+    table_text,
+)
+
+if TYPE_CHECKING:
+    from .assessment import Assessment
+    from .dataset import Dataset
+    from .endpoint import Endpoint
+    from .model import Model
+    from .runs import Run
+
+__all__ = ["COLOURS", "STYLE", "Drawing", "Markup", "ago", "assessment_html", "curve_svg", "curves", "dataset_html", "duration",
+           "endpoint_html", "escape", "facts_html", "frame", "model_html", "number", "run_html", "share", "size", "table",
+           "table_html", "table_text"]
+
+
+def dataset_html(dataset: Dataset) -> str:
+    """Splits, what was dropped and why, where it came from, and the card."""
+    manifest = dataset.manifest
+    splits = manifest["splits"]
+    total, weight = sum(s["records"] for s in splits.values()), sum(s["bytes"] for s in splits.values())
+    parts = [head("dataset", dataset.reference, f"{total:,} records, {size(weight)}")]
+    rows = [[n, s["records"], f"{100 * s['records'] / max(total, 1):.1f} %", size(s["bytes"])] for n, s in splits.items()]
+    parts += [Markup('<div class="wb-grid">'), table_html(["split", "records", "share", "text"], rows, "Splits")]
+    if (dropped := drop_counts(manifest)):
+        read = total + sum(c for _, _, c in dropped)
+        rows = [[s, r, share(c, read)] for s, r, c in dropped]
+        parts.append(table_html(["step", "reason", "records"], rows, "Dropped, and kept aside"))
+    parts.append(Markup("</div>"))
+    parts.append(_made(manifest))
+    if (dataset.path / "card.md").exists():
+        parts.append(fold("Data card", f"<pre>{escape(dataset.card)}</pre>"))
+    return frame(*parts)
+
+
+def drop_counts(manifest: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(step, reason, records) of everything that was dropped, in the order of the steps."""
+    drops = manifest.get("drops") or {}
+    if isinstance(drops, dict):
+        return [(step, reason, int(count)) for step, reasons in drops.items() for reason, count in reasons.items()]
+    return [(d["step"], d["reason"], int(d["records"])) for d in drops]
+
+
+def model_html(model: Model) -> str:
+    """Size, the data that taught it, its measures, its files and the card."""
+    manifest = model.manifest
+    taught = manifest.get("dataset") or {}
+    facts = {"parameters": manifest.get("parameters"), "taught by": _reference(taught)}
+    facts |= {_words(k): v for k, v in (manifest.get("metrics") or {}).items() if isinstance(v, int | float)}
+    weights = model.path / "model.safetensors"
+    if weights.exists():
+        facts["weights"] = f"model.safetensors, {size(weights.stat().st_size)}"
+    parts = [head("model", model.reference, f"{manifest.get('parameters', 0):,} parameters"), facts_html(facts), _made(manifest)]
+    if (model.path / "card.md").exists():
+        parts.append(fold("Model card", f"<pre>{escape(model.card)}</pre>"))
+    return frame(*parts)
+
+
+def assessment_html(assessment: Assessment) -> str:
+    """The verdict, each measure with its interval against its bound, and examples."""
+    document, verdict = assessment.document, assessment.verdict()
+    parts = [head("assessment of", _reference(document["model"]), pill("pass" if verdict.passed else "fail")),
+             Markup(f"<p><b>{escape(verdict.words[:1].upper() + verdict.words[1:])}.</b></p>")]
+    rows = []
+    for judgement in verdict.judgements:
+        rule, found = judgement.rule, judgement.evidence
+        bound = " and ".join(f"{sign} {b:g}" for sign, b in (("≤", rule.at_most), ("≥", rule.at_least)) if b is not None)
+        beside = ", ".join(f"{k} {number(v)}" for k, v in (found.beside or {}).items()) if found else ""
+        rows.append([rule.theme, _words(rule.metric), f"{found.value:.4g} {found.unit}".strip() if found else None,
+                     f"{found.low:.4g} to {found.high:.4g}" if found else None,
+                     _interval(found.low, found.high, found.value, rule.at_most, rule.at_least) if found else None,
+                     bound, found.sample if found else None, beside, pill(judgement.status)])
+    headers = ["theme", "measure", "value", "95 % interval", "against the bound", "bound", "sample", "beside", ""]
+    parts.append(table_html(headers, rows))
+    judged = {j.rule.metric for j in verdict.judgements}
+    for evidence in assessment.evidence:
+        if evidence.metric not in judged:
+            said = f"{_words(evidence.metric)}: {number(evidence.value)} (no rule asks for it)"
+            parts.append(Markup(f'<p class="wb-note">{escape(said)}</p>'))
+        shown = [e for e in evidence.examples if isinstance(e, dict)][:8]
+        if shown:
+            names = list(dict.fromkeys(k for e in shown for k in e))
+            body = table_html(names, [[_cell(e.get(n)) for n in names] for e in shown])
+            parts.append(fold(f"{_words(evidence.metric)}: examples ({evidence.variant})", body))
+    parts.append(facts_html({"data": _reference(document["dataset"]), "policy": document["policy_digest"][:12]}))
+    return frame(*parts)
+
+
+def endpoint_html(endpoint: Endpoint) -> str:
+    """Where it answers, which models take which share, its replicas, and how to ask it."""
+    document, alive = endpoint.document, endpoint.alive
+    models = document.get("models") or []
+    total = sum(m.get("weight", 0) for m in models) or 1
+    rows = [[_reference(m), f"{100 * m.get('weight', 0) / total:.0f} %"] for m in models]
+    body = json.dumps({"model": models[0]["name"] if models else "", "prompt": "Return the", "max_tokens": 40})
+    ask = (f'curl {endpoint.address}/completions -H "Authorization: Bearer $(cat {endpoint.token_file})" \\\n'
+           f"""  -H "Content-Type: application/json" -d '{body}'""")
+    parts = [head("endpoint", document["name"], pill("up" if alive else "down")),
+             facts_html({"address": endpoint.address, "token in": str(endpoint.token_file),
+                         "since": ago(document["started"]) if document.get("started") else "–"}),
+             Markup('<div class="wb-grid">'), table_html(["model", "traffic"], rows, "Traffic")]
+    if (replicas := document.get("replicas")):
+        rows = [[f"pid {r.get('pid')}", str(r.get("digest", ""))[:12], str(r.get("state", ""))] for r in replicas]
+        parts.append(table_html(["replica", "model", "state"], rows, "Replicas"))
+    parts += [Markup("</div>"), fold("Ask it", f"<pre>{escape(ask)}</pre>")]
+    return frame(*parts)
+
+
+def run_html(run: Run) -> str:
+    """State, what was asked, how far it is, its curves, what came of it or why it failed."""
+    entry = run.entry
+    parts = [head(f"{entry.word} run", entry.id, pill(entry.state), _time_of(entry))]
+    if entry.state in ("queued", "running", "stopping") and (progress := run.progress):
+        parts.append(_progress(progress))
+    if entry.result:
+        parts.append(facts_html({_words(k): _cell(v) for k, v in entry.result.items() if not isinstance(v, dict)}))
+    if entry.failure:
+        parts.append(Markup(f"<p><b>{escape(str(entry.failure.get('what', 'failed')).splitlines()[0])}</b></p>"))
+        parts.append(Markup(f"<pre>{escape(entry.failure.get('traceback') or entry.failure.get('what', ''))}</pre>"))
+    drawn = [curve_svg({n: points}, "step", _words(n), 300, 150) for n in _curve_names(run) if len(points := run.curve(n)) > 1]
+    if drawn:
+        parts.append(Markup('<div class="wb-grid">' + "".join(drawn) + "</div>"))
+    parts.append(fold("Spec", table_html(["field", "value"], [[k, v] for k, v in flat(_changed(run))])))
+    return frame(*parts)
+
+
+def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Dotted paths and values of nested mappings and lists.
+
+    Examples
+    --------
+    >>> flat({"model": {"size": "1M"}, "seed": 0})
+    [('model.size', '1M'), ('seed', '0')]
+    """
+    if isinstance(value, dict) and value:
+        return [row for k, v in value.items() for row in flat(v, f"{path}.{k}" if path else str(k))]
+    if isinstance(value, list | tuple) and value and any(isinstance(v, dict | list | tuple) for v in value):
+        return [row for n, v in enumerate(value) for row in flat(v, f"{path}.{n}")]
+    return [(path, _cell(value))]
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return "–" if value is None else str(value)
+    if isinstance(value, int | float):
+        return number(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _reference(part: dict[str, Any]) -> str:
+    """``name@digest12`` of ``{"name", "digest"}``."""
+    return f"{part.get('name', '?')}@{str(part.get('digest', ''))[:12]}" if part else "–"
+
+
+def _made(manifest: dict[str, Any]) -> Markup:
+    facts = {"digest": manifest["digest"], "made": ago(manifest["created"]) if manifest.get("created") else "–",
+             "run": manifest.get("run") or "–"}
+    return fold("Made", facts_html(facts))
+
+
+def _time_of(entry: Any) -> str:
+    if entry.started is None:
+        return f"asked for {ago(entry.submitted)}"
+    if entry.ended is None:
+        return f"at work for {duration(time.time() - entry.started)}"
+    return f"took {duration(entry.ended - entry.started)}, ended {ago(entry.ended)}"
+
+
+def _changed(run: Run) -> dict[str, Any]:
+    from .errors import SpecError
+
+    try:
+        return run.spec.changed()
+    except SpecError:  # a run of an older workbench is still shown
+        return run.entry.spec
+
+
+def _curve_names(run: Run) -> list[str]:
+    from .events import Events
+
+    first = ["loss", "bits_per_byte", "learning_rate", "tokens_per_second", "gradient_norm"]
+    names = Events(run.workspace).names(run.id)
+    return [n for n in first if n in names] + [n for n in names if n not in first]
+
+
+def _progress(progress: dict[str, Any]) -> Markup:
+    done, total = progress.get("done") or 0, progress.get("total")
+    words = share(round(done), round(total)) if total else number(done)
+    words = f"{progress.get('label') or ''} {words} {progress.get('unit', '')}".strip()
+    if progress.get("rate"):
+        words += f", {number(float(progress['rate']))} a second"
+    if progress.get("left") is not None:
+        words += f", {duration(progress['left'])} left"
+    bar = f'<progress value="{done}" max="{total}" style="width:20em"></progress> ' if total else ""
+    return Markup(f"<p>{bar}{escape(words)}</p>")
+
+
+def _interval(low: float, high: float, value: float, at_most: float | None, at_least: float | None) -> Markup:
+    """The interval as a bar, with the bound as an upright line: right of it is too much, left of it too little."""
+    bounds = [b for b in (at_most, at_least) if b is not None]
+    begin, end = min(0.0, low, *bounds), max(high, *bounds) * 1.1 or 1.0
+    place = [4 + 132 * (x - begin) / (end - begin) for x in (low, high, value, *bounds)]
+    lines = "".join(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="17" stroke="currentColor"/>' for x in place[3:])
+    holds = (at_most is None or high <= at_most) and (at_least is None or low >= at_least)
+    colour, said = (COLOURS[2], "within") if holds else (COLOURS[1], "beyond")
+    return Markup(f'<svg viewBox="0 0 140 18" width="140" height="18" role="img" aria-label="{said} the bound">'
+                  f'<line x1="4" x2="136" y1="9" y2="9" stroke="currentColor" stroke-opacity=".2"/>'
+                  f'<line x1="{place[0]:.1f}" x2="{max(place[1], place[0] + 1):.1f}" y1="9" y2="9" stroke="{colour}" '
+                  f'stroke-width="6"/><circle cx="{place[2]:.1f}" cy="9" r="4" fill="{colour}"/>{lines}</svg>')
