@@ -14,7 +14,7 @@ from ..errors import NotFoundError
 from ..registry import Registry
 from ..storage import digest_file, digest_json, staging
 from ..workspace import Workspace
-from .weights import refuse_pickles
+from .weights import no_bars, refuse_pickles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -65,6 +65,7 @@ class Model:
         from transformers import AutoModelForCausalLM
 
         refuse_pickles(self.path)
+        no_bars()
         return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
                                                     local_files_only=True).eval()
 

@@ -38,6 +38,13 @@ def refuse_pickles(path: str | os.PathLike) -> None:
                               hint="Convert it where you trust its origin: safetensors.torch.save_file")
 
 
+def no_bars() -> None:
+    """Keep transformers from drawing progress bars for files of a few megabytes."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def load_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file."""
     from safetensors.torch import load_file

@@ -1,0 +1,275 @@
+"""A warm process that forks others: modules are imported once, and each child begins in milliseconds.
+
+Training ranks and serving replicas need torch and transformers, whose import costs seconds; a fork of a process that
+has them costs none. The server itself runs no thread, so that forking it is safe (POSIX.1-2017, ``fork``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from .errors import WorkbenchError
+
+_MOST = 1 << 16
+"""Bytes of one request: an argument is a few paths and numbers; what is larger goes through the connection."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """A forked process and this end of the pipe to it."""
+
+    def __init__(self, pid: int, connection: Connection, on_exit: Callable[[Child], None] | None):
+        self.pid, self.connection, self._on_exit = pid, connection, on_exit
+        self._status: int | None = None
+        self._ended = threading.Event()
+
+    def poll(self) -> int | None:
+        """Exit status as ``Popen.returncode`` has it (negative: the signal that ended it), or None while it lives."""
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end; None when ``timeout`` seconds passed first."""
+        self._ended.wait(timeout)
+        return self._status
+
+    def kill(self, sign: int = signal.SIGKILL) -> None:
+        """Send it a signal, if it has not ended."""
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, sign)
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        self._ended.set()
+        if self._on_exit:
+            self._on_exit(self)
+
+
+class Forkserver:
+    """Start a warm process; it lives until ``close`` or until this process is gone, and takes its children along.
+
+    Parameters
+    ----------
+    preload : modules that it imports before the first fork; those that are missing are left to the children to miss.
+    environment : variables set in it before anything is imported; a value of None takes a variable away.
+    log : file that its output, and by default its children's, is appended to.
+
+    Examples
+    --------
+    >>> server = Forkserver([])
+    >>> child = server.fork("workbench.forkserver:_echo", {"n": 1})
+    >>> child.connection.recv(), child.wait(10)
+    ({'n': 1}, 0)
+    >>> server.close()
+    """
+
+    def __init__(self, preload: Sequence[str], *, environment: Mapping[str, str | None] | None = None, log: Path | None = None):
+        variables: dict[str, str | None] = {**os.environ, **(environment or {})}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self._asking, self._lock = ours, threading.Lock(), threading.Lock()
+        self._children: dict[int, Child] = {}
+        self._early: dict[int, int] = {}
+        self._answer: list[dict[str, Any]] = []
+        self._answered = threading.Semaphore(0)
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(_appending(log)) if log else None
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workbench.forkserver", str(theirs.fileno()), json.dumps(list(preload))],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                env={k: v for k, v in variables.items() if v is not None})
+        theirs.close()
+        self._reader = threading.Thread(target=self._read, name="forkserver", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork(self, target: str, argument: Any, *, environment: Mapping[str, str] | None = None, log: Path | None = None,
+             on_exit: Callable[[Child], None] | None = None) -> Child:
+        """A child that calls ``target(connection, argument)`` and ends with it.
+
+        Parameters
+        ----------
+        target : ``package.module:function``.
+        argument : JSON value.
+        environment : variables set in the child only.
+        log : file for the child's output.
+        on_exit : called once, from a thread, with the child when it has ended.
+
+        Raises
+        ------
+        WorkbenchError
+            When the forkserver is gone.
+        """
+        ours, theirs = socket.socketpair()
+        request = json.dumps({"target": target, "argument": argument, "environment": dict(environment or {}),
+                              "log": str(log) if log else None}).encode()
+        if len(request) > _MOST:
+            raise WorkbenchError("the argument is too large for a fork", where=target, received=f"{len(request)} bytes",
+                                 allowed=f"at most {_MOST} bytes of JSON", hint="Send it through the child's connection")
+        with self._asking:
+            try:
+                socket.send_fds(self._socket, [request], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise WorkbenchError("the forkserver is gone", where=f"pid {self.pid}", received=error.strerror) from None
+            finally:
+                theirs.close()
+            self._answered.acquire()
+            if not self._answer:
+                ours.close()
+                raise WorkbenchError("the forkserver ended while it was asked to fork", where=f"pid {self.pid}",
+                                     received=f"status {self._process.poll()}")
+            pid = self._answer.pop()["forked"]
+        child = Child(pid, Connection(ours.detach()), on_exit)
+        with self._lock:
+            status = self._early.pop(pid, None)
+            if status is None:
+                self._children[pid] = child
+        if status is not None:
+            child._end(status)
+        return child
+
+    def close(self) -> None:
+        """End it and every child."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if threading.current_thread() is not self._reader:
+            self._reader.join(5)
+        self._socket.close()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                said = self._socket.recv(_MOST)
+            except OSError:
+                said = b""
+            if not said:
+                break
+            message = json.loads(said)
+            if "forked" in message:
+                self._answer.append(message)
+                self._answered.release()
+                continue
+            with self._lock:
+                child = self._children.pop(message["exited"], None)
+                if child is None:
+                    self._early[message["exited"]] = message["status"]
+            if child:
+                child._end(message["status"])
+        self._answered.release()
+        with self._lock:
+            left, self._children = list(self._children.values()), {}
+        for child in left:  # the kernel kills them with their parent
+            child._end(-signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _appending(path: Path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        yield file
+
+
+# --- the warm process ------------------------------------------------------------------------------------------------
+
+
+def _serve(owner: socket.socket, preload: Sequence[str]) -> None:
+    for name in preload:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a child's collector must not touch, and so copy, every page
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: set[int] = set()
+    while True:
+        ready, _, _ = select.select([owner, wake], [], [])
+        if wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+            for pid in list(children):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    children.discard(pid)
+                    with contextlib.suppress(OSError):
+                        owner.send(json.dumps({"exited": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+        if owner in ready:
+            request, descriptors, _, _ = socket.recv_fds(owner, _MOST, 1)
+            if not request:
+                for pid in children:
+                    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
+                os._exit(0)
+            pid = os.fork()
+            if pid == 0:
+                os.close(wake), os.close(woken)
+                owner.close()
+                _become(json.loads(request), descriptors[0])
+            os.close(descriptors[0])
+            children.add(pid)
+            owner.send(json.dumps({"forked": pid}).encode())
+
+
+def _become(request: dict[str, Any], descriptor: int) -> None:
+    """The forked child's whole life; never returns."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.environ.update(request["environment"])
+        if request["log"]:
+            with _appending(Path(request["log"])) as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+        module, _, name = request["target"].partition(":")
+        getattr(importlib.import_module(module), name)(Connection(descriptor), request["argument"])
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 - the last frame of this process: say it and end
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _echo(connection: Connection, argument: Any) -> None:
+    """What the example above runs."""
+    connection.send(argument)
+
+
+if __name__ == "__main__":
+    # Under its importable name, so that children share one copy of this module.
+    importlib.import_module("workbench.forkserver")._serve(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]))
