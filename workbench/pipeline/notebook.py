@@ -83,7 +83,7 @@ class Notebook:
     def title(self) -> str:
         """Its first heading, or its file's name."""
         for cell in self.cells:
-            if cell.get("cell_type") == "markdown" and (found := re.search(r"^#+ +(.+)$", source(cell), re.M)):
+            if cell.get("cell_type") == "markdown" and (found := re.search(r"^#+ +(.+)$", source(cell), re.MULTILINE)):
                 return found[1].strip()
         return self.path.name
 

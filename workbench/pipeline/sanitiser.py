@@ -17,7 +17,7 @@ font-size font-style font-weight gradienttransform gradientunits height high low
 preserveaspectratio r role rowspan rx ry scope stop-color stop-opacity stroke stroke-dasharray stroke-linecap stroke-linejoin
 stroke-opacity stroke-width text-anchor title transform valign value viewbox width x x1 x2 y y1 y2""".split())
 _PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
-_BAD_STYLE = re.compile(r"url|expression|@|\\|javascript|behavior|binding|position|z-index|[<>]", re.I)
+_BAD_STYLE = re.compile(r"url|expression|@|\\|javascript|behavior|binding|position|z-index|[<>]", re.IGNORECASE)
 
 
 def sanitise(html: str) -> str:
