@@ -14,7 +14,7 @@ _HOMES = {
     "Registry": "registry", "Run": "runs", "ServeSpec": "serve.spec", "TrainSpec": "train.spec",
     "WorkbenchError": "errors", "Workspace": "workspace", "attach": "runs", "load_spec": "spec", "run": "runs", "submit": "runs",
 }
-__all__ = sorted([*_HOMES, "__version__"])
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - one table says it all
 
 if TYPE_CHECKING:
     from .runs import attach, run, submit  # noqa: F401

@@ -163,7 +163,5 @@ class Journal:
 
 
 def _entry(row) -> Entry:
-    load = lambda text: json.loads(text) if text else None  # noqa: E731 - one use, one line
-    return Entry(row["id"], row["word"], row["name"], row["key"], load(row["spec"]), load(row["inputs"]) or {},
-                 row["place"], row["state"], row["attempt"], row["submitted"], row["started"], row["ended"], row["beat"], load(row["result"]),
-                 load(row["failure"]))
+    loaded = {n: json.loads(row[n]) if row[n] else None for n in ("spec", "inputs", "result", "failure")}
+    return Entry(**{**dict(row), **loaded, "inputs": loaded["inputs"] or {}})

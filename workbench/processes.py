@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from .storage import storage_errors, write_atomic
@@ -78,7 +78,8 @@ def start(workspace: Workspace, name: str, module: str, *arguments: str, environ
         with open(log, "ab") as output:
             child = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                      cwd=workspace.root, start_new_session=True,
-                                     env={**{k: v for k, v in os.environ.items() if k != STEP}, "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
+                                     env={**{k: v for k, v in os.environ.items() if k != STEP},
+                                          "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
     process = Process(name, child.pid, psutil.Process(child.pid).create_time())
     record(workspace, process)
     child.returncode = 0  # it is not ours to wait for: silence Popen's warning when collected

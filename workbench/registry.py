@@ -111,7 +111,7 @@ class Registry:
         return [self._version(r) for r in self.database.rows(sql + " ORDER BY touched DESC, number DESC", tuple(values))]
 
     def aliases(self, kind: Kind, name: str) -> dict[str, str]:
-        """alias -> digest."""
+        """Digests by alias."""
         return {r["alias"]: r["digest"] for r in self.database.rows(
             "SELECT alias, digest FROM aliases WHERE kind = ? AND name = ? ORDER BY alias", (kind, name))}
 

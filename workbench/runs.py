@@ -73,7 +73,7 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     module, home = _runner(spec.WORD)
     inputs = module.inputs(spec, workspace)
     place = place or home
-    key = digest_json([spec.WORD, spec.digest(), inputs, __version__])
+    key = _key(spec, inputs)
     journal = Journal(workspace)
     entry, found = journal.add(spec.WORD, _name(spec), key, spec.to_dict(), inputs, place=place,
                                again=again or getattr(module, "ALWAYS", False))
@@ -88,6 +88,27 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     elif entry.state not in ENDED:
         run.recover()
     return run
+
+
+def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None, *,
+            again: bool = False) -> tuple[dict[str, str], Run | None, dict[str, Any]]:
+    """What ``submit`` would do, doing nothing: the inputs, the run that would be found, and else what the work would take.
+
+    Raises
+    ------
+    SpecError, NotFoundError, SourceError, PolicyError
+        As ``submit`` would.
+    """
+    workspace = Workspace.find(workspace)
+    spec = load_spec(spec)
+    module, _ = _runner(spec.WORD)
+    inputs = module.inputs(spec, workspace)
+    key = _key(spec, inputs)
+    same = [e for e in Journal(workspace).entries(word=spec.WORD, states=("done", "running", "queued")) if e.key == key]
+    found = next((e for e in sorted(same, key=lambda e: e.state != "done") if e.state != "done" or _stands(workspace, e, touch=False)), None)
+    if found and not again and not getattr(module, "ALWAYS", False):
+        return inputs, Run(workspace, found.id), {}
+    return inputs, None, module.estimate(spec, workspace) if hasattr(module, "estimate") else {}
 
 
 def run(spec: object, workspace: Workspace | str | os.PathLike | None = None, *, again: bool = False) -> Run:
@@ -345,12 +366,9 @@ class RunContext:
         futures = [self.client.submit(function, item, pure=False, key=f"{self.id}-{self.attempt}-{label or 'map'}-{n}-{time.time_ns()}")
                    for n, item in enumerate(items)]
         try:
-            done = 0
-            waiting = as_completed(futures)
-            for future in waiting:
+            for done, future in enumerate(as_completed(futures), 1):
                 if future.status == "error":
                     future.result()
-                done += 1
                 self.progress(done, len(items), unit, label)
                 self.check_stop()
             return self.client.gather(futures)
@@ -495,8 +513,13 @@ def _output(workspace: Workspace, entry: Entry) -> Any:
     return None
 
 
-def _stands(workspace: Workspace, entry: Entry) -> bool:
-    """True if what a done run made is still there; then it also becomes the newest of its name again."""
+def _key(spec: Spec, inputs: dict[str, str]) -> str:
+    """What makes two runs the same: word, spec, inputs, version of the package."""
+    return digest_json([spec.WORD, spec.digest(), inputs, __version__])
+
+
+def _stands(workspace: Workspace, entry: Entry, *, touch: bool = True) -> bool:
+    """True if what a done run made is still there; then it also becomes the newest of its name again, if ``touch``."""
     result = entry.result or {}
     for kind in ("dataset", "model", "assessment"):
         if kind in result:
@@ -507,7 +530,8 @@ def _stands(workspace: Workspace, entry: Entry) -> bool:
                 return False
             if not (version.path / ("assessment.json" if kind == "assessment" else "manifest.json")).exists():
                 return False
-            registry.register(kind, version.name, version.digest, version.path, run=version.run)
+            if touch:
+                registry.register(kind, version.name, version.digest, version.path, run=version.run)
     return True
 
 

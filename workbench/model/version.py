@@ -26,7 +26,8 @@ CONTENT = ("config.json", "model.safetensors", "tokenizer.json")
 @dataclass(frozen=True)
 class Model:
     """One immutable model version on disk: ``config.json``, ``model.safetensors``, ``tokenizer.json``,
-    ``card.md``, ``manifest.json``."""
+    ``card.md``, ``manifest.json``.
+    """
 
     path: Path
 
