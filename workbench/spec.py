@@ -124,15 +124,31 @@ class Spec(Part):
             place: Any = mapping
             *parents, last = path.split(".")
             for key in parents:
-                place = place[int(key)] if isinstance(place, list) and key.isdigit() else place.setdefault(key, {}) \
-                    if isinstance(place, dict) else None
-                if place is None:
-                    raise SpecError.one(path, f"there is nothing to set below {key!r}", source=source)
-            if isinstance(place, list) and last.isdigit():
+                place = _below(place, key, path, source)
+            if isinstance(place, dict):
+                place[last] = value
+            elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
                 place[int(last)] = value
             else:
-                place[last] = value
+                raise SpecError.one(path, _nothing(place, parents[-1], last), source=source)
         return type(self).check(mapping, source=source)
+
+
+def _below(place: Any, key: str, path: str, source: str) -> Any:
+    """The mapping or list under a key; one that is not there yet is begun."""
+    if isinstance(place, dict):
+        if place.get(key) is None:
+            place[key] = {}
+        return place[key]
+    if isinstance(place, list) and key.isdigit() and int(key) < len(place):
+        return place[int(key)]
+    raise SpecError.one(path, _nothing(place, path, key), source=source)
+
+
+def _nothing(place: Any, parent: str, key: str) -> str:
+    if isinstance(place, list):
+        return f"received {key!r} as a place in a list of {len(place)}; expected a number from 0 to {len(place) - 1}"
+    return f"there is nothing to set below {parent!r}"
 
 
 def spec_class(word: str) -> type[Spec]:
@@ -179,7 +195,7 @@ def read_mapping(value: object, source: str) -> tuple[dict[str, Any], str]:
 def parse_yaml(text: str, source: str = "spec") -> dict[str, Any]:
     """YAML 1.2 text to a mapping; duplicate keys and other shapes are refused."""
     try:
-        loaded = yaml.load(text, Loader=_Loader)
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -195,7 +211,7 @@ def parse_yaml(text: str, source: str = "spec") -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """One value as YAML, for ``--set name=value``."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError:
         return text
 
@@ -226,7 +242,7 @@ for _class in (_Loader, _Dumper):
     _class.yaml_implicit_resolvers = {}
     for _tag, _pattern, _first in _RESOLVERS:
         _class.add_implicit_resolver(_tag, _pattern, _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 def _flow(value: Any) -> str:

@@ -114,7 +114,7 @@ class Stage:
             if path.is_file():
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
-        os.chmod(self.path, 0o755)
+        os.chmod(self.path, 0o755)  # noqa: S103 - mkdtemp's 0700 would hide it from a team
         try:
             os.rename(self.path, final)
         except OSError as error:
