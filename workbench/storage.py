@@ -11,11 +11,15 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import StorageError
+
+_PATIENCE = 30.0
+"""Seconds that a process waits for another's write to a database."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -138,17 +142,25 @@ class Database:
         if getattr(self._local, "pid", None) != os.getpid():
             with storage_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-                connection.row_factory = sqlite3.Row
-                connection.execute("PRAGMA busy_timeout=30000")
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.executescript(self._schema)
-            except sqlite3.Error as error:
-                raise _sqlite_error(error, self.path) from error
-            self._local.connection, self._local.pid = connection, os.getpid()
+            deadline = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    self._local.connection, self._local.pid = self._open(), os.getpid()
+                    break
+                except sqlite3.Error as error:
+                    # Turning to WAL takes the whole file, and SQLite does not wait for that by itself.
+                    if "locked" not in str(error) or time.monotonic() > deadline:
+                        raise _sqlite_error(error, self.path) from error
+                    time.sleep(0.01)
         return self._local.connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(self._schema)
+        return connection
 
     def execute(self, sql: str, values: tuple | dict = ()) -> sqlite3.Cursor:
         """Run one statement."""
