@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS steps (
   pipeline TEXT NOT NULL, step TEXT NOT NULL, key TEXT NOT NULL, parts TEXT NOT NULL, run TEXT NOT NULL, notebook TEXT NOT NULL,
   runs TEXT NOT NULL, products TEXT NOT NULL, seconds REAL NOT NULL, made REAL NOT NULL, used REAL NOT NULL,
   PRIMARY KEY (pipeline, step, key));
-CREATE INDEX IF NOT EXISTS steps_key ON steps (key);
+CREATE INDEX IF NOT EXISTS steps_key ON steps (step, key);
 """
 KINDS = ("dataset", "model", "assessment")
 Parts = dict[str, dict[str, Any]]
@@ -75,9 +75,9 @@ class Cache:
         return _record(self.database.row("SELECT * FROM steps WHERE pipeline = ? AND step = ? ORDER BY used DESC LIMIT 1",
                                          (pipeline, step)))
 
-    def find(self, key: str) -> Record | None:
-        """The newest step, of any pipeline, that was made from the same parts."""
-        return _record(self.database.row("SELECT * FROM steps WHERE key = ? ORDER BY made DESC LIMIT 1", (key,)))
+    def find(self, step: str, key: str) -> Record | None:
+        """The newest step of a name, of any pipeline, that was made from the same parts."""
+        return _record(self.database.row("SELECT * FROM steps WHERE step = ? AND key = ? ORDER BY made DESC LIMIT 1", (step, key)))
 
     def keep(self, record: Record) -> None:
         """Remember a step that is done."""
@@ -133,7 +133,7 @@ def plan(pipeline: PipelineSpec, step: BoundStep, workspace: Workspace, *, after
         return Plan(step.name, "waits", f"waits for {', '.join(after)}: redone if that yields something else", latest, parts)
     parts["inputs"] = step.inputs(workspace)
     key = digest_json(parts)
-    found = cache.find(key)
+    found = cache.find(step.name, key)
     if found is None:
         return Plan(step.name, "redo", f"redone: {_differences(step.name, latest, parts)}", parts=parts)
     gone = next((words for p in found.products if (words := missing(workspace, p))), None)

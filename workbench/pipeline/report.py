@@ -58,7 +58,7 @@ overflow:auto}
 .error{border-left:3px solid var(--bad);background:var(--bad-back);border-radius:0 6px 6px 0;padding:.8rem 1rem;margin:.9rem 0}
 .error pre{max-height:none}.error b{color:var(--bad);overflow-wrap:anywhere}
 .verdict{border-left:4px solid}.verdict p{margin:.2rem 0}
-.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:0 2.5rem}
+.two{display:grid;align-items:start;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:0 2.5rem}
 .wb{max-width:none}.wb dl{margin:.2em 0}.wb.over table{margin:0;font-size:13px}.line h3,.line h1{margin-right:.2rem}footer{color:var(--soft);font-size:.85rem;margin-top:2.5rem}
 @media print{:root{--back:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--link:#000;--wash:#f6f6f6;--bad:#8a2f05;--bad-back:#fff;
 color-scheme:light}
