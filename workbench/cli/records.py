@@ -1,0 +1,201 @@
+"""Runs that exist: listed, shown whole, followed again, stopped; and anything by its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Json, examples
+from .screen import print_facts, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ..runs import Run
+    from ..workspace import Workspace
+
+
+def runs(word: Annotated[str | None, typer.Argument(metavar="WORD", help="Only runs of this word.")] = None,
+         active: Annotated[bool, typer.Option("--active", help="Only runs that have not ended.")] = False,
+         limit: Annotated[int, typer.Option("--limit", min=1, help="How many, the newest first.")] = 20, as_json: Json = False) -> None:
+    """List runs, the newest first."""
+    from ..drawing import ago, duration
+    from ..errors import NotFoundError
+    from ..journal import ENDED, Journal
+    from ..spec import WORDS
+    from ..workspace import Workspace
+
+    if word is not None and word not in WORDS:
+        raise NotFoundError.of("word", word, WORDS)
+    entries = Journal(Workspace.find()).entries(word=word, states=("queued", "running", "stopping") if active else None, limit=limit)
+    if as_json:
+        print_json([{"run": e.id, "word": e.word, "name": e.name, "state": e.state, "submitted": e.submitted, "started": e.started,
+                     "ended": e.ended, "result": e.result, "failure": (e.failure or {}).get("what")} for e in entries])
+        return
+    rows = [[e.id, e.name, e.state, ago(e.submitted), duration((e.ended or e.beat or e.started) - e.started) if e.started else "–",
+             (e.failure or {}).get("what", "") if e.state not in ENDED or e.state == "failed" else ""] for e in entries]
+    print_table(["run", "name", "state", "asked for", "took", "why"], rows, "No runs yet. Begin: workbench data FILES --name NAME")
+
+
+def show(what: Annotated[str, typer.Argument(metavar="WHAT", help="A run (its id or the beginning of it), dataset, model, "
+                                                                     "assessment or endpoint.")],
+         as_json: Json = False) -> None:
+    """Show one thing whole, with its spec, error or card."""
+    from ..workspace import Workspace
+
+    workspace = Workspace.find()
+    kind, thing = find_thing(workspace, what)
+    if kind == "run":
+        _show_run(thing, as_json)
+    elif as_json:
+        print_json({"kind": kind, **(thing.manifest if kind in ("dataset", "model") else thing.document)})
+    elif kind == "endpoint":
+        from .closing import close_endpoint
+
+        close_endpoint(workspace, {"endpoint": thing.document["name"]})
+    else:
+        say(thing)
+        say()
+        say(thing.card.rstrip())
+
+
+def attach(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")], as_json: Json = False) -> None:
+    """Follow a run again, from any terminal."""
+    from ..runs import attach as attach_run
+    from .launch import finish
+
+    finish(attach_run(run_id), as_json=as_json)
+
+
+def stop(what: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Runs by id, endpoints or monitors by name.")],
+         as_json: Json = False) -> None:
+    """Stop runs, endpoints and monitors."""
+    from ..workspace import Workspace
+
+    workspace = Workspace.find()
+    found = [find_thing(workspace, w, kinds=("run", "endpoint", "monitor")) for w in what]  # all are there, or nothing is stopped
+    said = []
+    for kind, thing in found:
+        if kind == "run":
+            thing.stop()
+            thing.wait(30, check=False)
+            said.append({"kind": kind, "name": thing.id, "state": thing.state})
+        elif kind == "endpoint":
+            name = thing.document["name"]
+            thing.stop()
+            said.append({"kind": kind, "name": name, "state": "down"})
+        else:
+            _end_monitor(workspace, thing)
+            said.append({"kind": kind, "name": thing, "state": "ended"})
+    if as_json:
+        print_json(said)
+    else:
+        for line in said:
+            say(f"{line['kind']} {line['name']}: {line['state']}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands into the application."""
+    app.command()(runs)
+    app.command(epilog=examples("workbench show train-0412", "workbench show notes-lm@v2"))(show)
+    app.command()(attach)
+    app.command(epilog=examples("workbench stop train-0412-101500-3f9a1c", "workbench stop notes-lm"))(stop)
+
+
+def find_thing(workspace: Workspace, what: str,
+               kinds: tuple[str, ...] = ("run", "endpoint", "dataset", "model", "assessment")) -> tuple[str, Any]:
+    """The one thing of a name, among kinds in this order; names that exist are offered where none fits."""
+    from ..errors import NotFoundError, near
+    from ..journal import Journal
+    from ..registry import Registry
+    from ..runs import attach as attach_run
+
+    known: dict[str, list[str]] = {}
+    name, registry = what.partition("@")[0], Registry(workspace)
+    for kind in kinds:
+        if kind == "run":
+            known[kind] = [e.id for e in Journal(workspace).entries(limit=200)]
+            if any(i.startswith(what) for i in known[kind]):
+                return kind, attach_run(what, workspace)
+        elif kind == "endpoint":
+            known[kind] = endpoint_names(workspace)
+            if what in known[kind]:
+                from ..endpoint import Endpoint
+
+                return kind, Endpoint.open(what, workspace)
+        elif kind == "monitor":
+            known[kind] = monitor_names(workspace)
+            if what in known[kind]:
+                return kind, what
+        else:
+            known[kind] = registry.names(kind)
+            if name in known[kind]:
+                return kind, _opener(kind).open(what, workspace)
+    close = near(what, [n for names in known.values() for n in names])
+    listed = ", ".join(f"{len(names)} {kind}{'s' * (len(names) != 1)}" for kind, names in known.items())
+    raise NotFoundError(f'nothing here is called "{what}"', allowed=f"a name among {listed}",
+                        hint=f'Did you mean "{close}"?' if close else "List them: workbench runs, datasets, models, endpoints")
+
+
+def _opener(kind: str) -> Any:
+    if kind == "dataset":
+        from ..dataset import Dataset
+
+        return Dataset
+    if kind == "model":
+        from ..model import Model
+
+        return Model
+    from ..assessment import Assessment
+
+    return Assessment
+
+
+def endpoint_names(workspace: Workspace) -> list[str]:
+    """Endpoints that the workspace remembers."""
+    from ..endpoint import Endpoint
+
+    return [e.document["name"] for e in Endpoint.listed(workspace)]
+
+
+def monitor_names(workspace: Workspace) -> list[str]:
+    """Monitors at work."""
+    from .. import processes
+
+    return [p.name.partition("/")[2] for p in processes.listed(workspace) if p.name.startswith("monitor/")]
+
+
+def _end_monitor(workspace: Workspace, name: str) -> None:
+    from .. import processes
+
+    process = processes.find(workspace, f"monitor/{name}")
+    if process:
+        process.end()
+        processes.forget(workspace, process.name)
+
+
+def _show_run(run: Run, as_json: bool) -> None:
+    from ..drawing import ago, duration
+    from .follow import progress_words
+    from .launch import told
+
+    if as_json:
+        print_json(told(run))
+        return
+    entry = run.entry
+    facts = {"run": run.id, "word": entry.word, "name": entry.name, "state": entry.state, "asked for": ago(entry.submitted),
+             "attempts": entry.attempt}
+    if entry.started:
+        facts["took"] = duration((entry.ended or entry.beat or entry.started) - entry.started)
+    if run.progress and entry.state in ("running", "stopping"):
+        facts["progress"] = progress_words(run.progress)
+    print_facts(facts)
+    if entry.result:
+        say("\nresult")
+        print_facts({f"  {k}": v if isinstance(v, str | int | float) else str(v) for k, v in entry.result.items() if k != "steps"})
+    if entry.failure:
+        say(f"\n{entry.failure.get('what', 'failed')}")
+        say(f"at {entry.failure.get('where', '–')}, on {entry.failure.get('host', '–')}")
+        if entry.failure.get("traceback"):
+            say(entry.failure["traceback"].rstrip())
+    say("\nspec")
+    say(run.spec.to_yaml().rstrip())

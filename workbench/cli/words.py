@@ -1,0 +1,173 @@
+"""The six words: each builds its spec from a file, from what is named, and from options, and runs it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .launch import launch
+from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file
+
+BUILT_IN = ("python-docs", "digits")
+"""Sources that ``workbench data`` takes by name."""
+Named = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="DATASET", help="Dataset, e.g. notes or notes@v2.")]
+
+
+def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", help="A spec (YAML), files or globs, or a source that is "
+                                                                                     "built in: python-docs, digits.")] = None,
+         name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
+         dry_run: DryRun = False) -> None:
+    """Curate text or images into a dataset version."""
+    what = what or []
+    if len(what) == 1 and is_spec_file(what[0]):
+        spec = build("data", what[0], {"name": name}, set_)
+    else:
+        spec = build("data", None, {"name": name or _dataset_name(what), "sources": _sources(what) or None}, set_)
+    launch(spec, again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spec (YAML).")] = None,
+          data: Data = None, name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
+          dry_run: DryRun = False) -> None:
+    """Train a language model on a dataset."""
+    if spec is not None and not is_spec_file(spec) and data is None:
+        spec, data = None, spec  # `workbench train notes` says the same
+    if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()):
+        data = _only_dataset()
+    launch(build("train", spec, {"data": data, "name": name}, set_), again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+def assess(what: Annotated[str | None, typer.Argument(metavar="SPEC|MODEL", help="A spec (YAML), or a model, e.g. notes-lm@v2.")] = None,
+           data: Data = None, name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
+           dry_run: DryRun = False) -> None:
+    """Measure a model and judge it under the policy."""
+    given, model = (what, None) if what is not None and is_spec_file(what) else (None, what)
+    launch(build("assess", given, {"model": model, "data": data, "name": name}, set_), again=again, detach=detach, as_json=as_json,
+           dry_run=dry_run)
+
+
+def serve(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|MODEL[=WEIGHT]",
+                                                           help="A spec (YAML), or models with their share of the traffic.")] = None,
+          name: Named = None, port: Annotated[int | None, typer.Option("--port", help="Port wanted; 0: any that is free.")] = None,
+          replicas: Annotated[int | None, typer.Option("--replicas", help="Processes that compute, for each model.")] = None,
+          set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False, dry_run: DryRun = False) -> None:
+    """Put a model behind an endpoint (OpenAI's protocol)."""
+    what = what or []
+    options = {"name": name, "port": port, "replicas": replicas}
+    if len(what) == 1 and is_spec_file(what[0]):
+        spec = build("serve", what[0], options, set_)
+    else:
+        options["name"] = name or (what[0].partition("=")[0].partition("@")[0] if what else None)
+        spec = build("serve", None, {**options, "models": _shares(what) or None}, set_)
+    launch(spec, again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+def monitor(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spec (YAML); none: the built-in rules.")] = None,
+            name: Named = None,
+            webhook: Annotated[list[str] | None, typer.Option("--webhook", metavar="URL", help="Where alerts go. May stand often.")] = None,
+            seconds: Annotated[float | None, typer.Option("--seconds", help="End the watch after this time.")] = None,
+            set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False, dry_run: DryRun = False) -> None:
+    """Watch endpoints, runs and the machine; raise alerts."""
+    fields = {"name": name, "webhooks": [{"url": u} for u in webhook] if webhook else None, "seconds": seconds}
+    launch(build("monitor", spec, fields, set_), again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+def pipeline(spec: Annotated[str, typer.Argument(metavar="SPEC", help="The pipeline's file (YAML).")],
+             explain: Annotated[bool, typer.Option("--explain", help="Say for each step whether it would be redone, and why.")] = False,
+             set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False, dry_run: DryRun = False) -> None:
+    """Run notebooks in order; redo only what changed."""
+    built = build("pipeline", spec, {}, set_)
+    if explain:
+        _explain(built, as_json=as_json)
+    else:
+        launch(built, again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+def schema(word: Annotated[str, typer.Argument(metavar="WORD", help="data, train, assess, serve, monitor or pipeline.")]) -> None:
+    """Print the JSON Schema of a word's spec."""
+    from ..spec import spec_class
+    from .screen import print_json
+
+    print_json(spec_class(word).model_json_schema())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands into the application."""
+    for command, lines in EXAMPLES:
+        app.command(epilog=examples(*lines))(command)
+
+
+EXAMPLES = (
+    (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
+            "workbench data my-data.yaml --dry-run")),
+    (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
+             "workbench train --data notes --dry-run")),
+    (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),
+    (serve, ("workbench serve notes-lm", "workbench serve notes-lm@v1=90 notes-lm@v2=10 --name notes")),
+    (monitor, ("workbench monitor", "workbench monitor --webhook http://127.0.0.1:9000/alerts")),
+    (pipeline, ("workbench pipeline notebooks/pipeline.yaml", "workbench pipeline notebooks/pipeline.yaml --explain")),
+    (schema, ("workbench schema train > train.schema.json",)),
+)
+
+
+def _sources(what: list[str]) -> list[dict[str, Any]]:
+    """Sources of a data spec: built-in ones by name, everything else as files."""
+    named = [w for w in what if w in BUILT_IN and not Path(w).exists()]
+    files = [_as_seen_from_the_workspace(w) for w in what if w not in named]
+    return [*({"kind": n} for n in named), *([{"kind": "files", "paths": files}] if files else [])]
+
+
+def _as_seen_from_the_workspace(path: str) -> str:
+    """A path or glob as typed in this directory, in the words of the workspace's root; ``~`` and URLs stay."""
+    from ..workspace import Workspace
+
+    if path.startswith("~") or re.match(r"[a-z0-9]+://", path):
+        return path
+    root, here = Workspace.find().root, Path.cwd() / path
+    return here.relative_to(root).as_posix() if here.is_relative_to(root) else here.as_posix()
+
+
+def _dataset_name(what: list[str]) -> str | None:
+    """A name where only one can be meant: a single built-in source's, a single file's."""
+    if len(what) != 1 or re.search(r"[*?\[]", what[0]):
+        return None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(what[0]).name.partition(".")[0]).strip("-._")
+    return name or None
+
+
+def _only_dataset() -> str | None:
+    """The workspace's dataset where there is one only; where there are several, which one is for a person to say."""
+    from ..errors import SpecError
+    from ..registry import Registry
+    from ..workspace import Workspace
+    from .screen import tell
+
+    names = Registry(Workspace.find()).names("dataset")
+    if len(names) > 1:
+        raise SpecError.one("data", f"is missing; expected one of {', '.join(names)}: workbench train --data NAME", source="train spec")
+    if names:
+        tell(f"training on {names[0]}, the dataset that is here")
+    return names[0] if names else None
+
+
+def _shares(what: list[str]) -> list[dict[str, Any]]:
+    from ..spec import parse_value
+
+    parts = [w.partition("=") for w in what]
+    return [{"model": model, **({"weight": parse_value(weight)} if sign else {})} for model, sign, weight in parts]
+
+
+def _explain(spec: Any, *, as_json: bool) -> None:
+    from ..pipeline.cache import explain
+    from .screen import print_json, say
+
+    plans = explain(spec)
+    if as_json:
+        print_json({"steps": {p.step: {"state": p.state, "why": p.why} for p in plans}})
+        return
+    for plan in plans:
+        say(plan)
