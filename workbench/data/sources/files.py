@@ -1,0 +1,127 @@
+"""Files by path or glob: which they are; what is in them is read by ``formats``."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import SourceError
+from ...workspace import Workspace
+from ..fingerprints import digest_files
+from ..spec import Files
+from . import Record, Unit, formats
+
+MODALITY = "text"
+LOOKED_INTO = 64
+"""Files whose columns are checked before a run starts; the others are checked as they are read."""
+
+
+def inputs(source: Files, workspace: Workspace) -> dict[str, str]:
+    """The digest of each file, by its path."""
+    found = _resolved(source, workspace)
+    if not any(unit.weight for unit in found):
+        raise SourceError("is empty" if len(found) == 1 else f"all {len(found)} files are empty", where=_shown(source),
+                          hint="A dataset needs at least a few paragraphs of text")
+    for unit in found[:LOOKED_INTO]:
+        formats.check(unit)
+    digests = digest_files(workspace, [u.path for u in found])
+    return {u.name: digests[u.path] for u in found}
+
+
+def units(source: Files, workspace: Workspace) -> list[Unit]:
+    """A file each, by path."""
+    return _resolved(source, workspace)
+
+
+def read(unit: Unit) -> Iterator[Record]:
+    """Records of a file in its format."""
+    return formats.read(unit)
+
+
+def most(source: Files) -> None:
+    """No limit."""
+
+
+def _resolved(source: Files, workspace: Workspace) -> list[Unit]:
+    found: dict[str, Unit] = {}
+    for pattern in source.paths:
+        for path in _matching(pattern, workspace.root):
+            kind = formats.of(path) if source.format == "auto" else source.format
+            if kind is None:
+                raise SourceError("no format is known for this ending", where=workspace.relative(path), received=path.suffix or path.name,
+                                  allowed=f"one of {', '.join(formats.ENDINGS)}", hint="Say what it is with format: text")
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise SourceError("can't be read", where=path, received=error.strerror) from None
+            name = workspace.relative(path)
+            found[name] = Unit("files", str(path), name, size, {"format": kind, "text": source.text})
+    return [found[name] for name in sorted(found)]
+
+
+def _matching(pattern: str, root: Path) -> list[Path]:
+    """Files that a path, a directory or a glob means.
+
+    Raises
+    ------
+    SourceError
+        When there is none; names what is near.
+    """
+    path = root / Path(pattern).expanduser()
+    if path.is_file():
+        return [path.resolve()]
+    if path.is_dir():
+        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and not _hidden(p, path)]
+        known = [p.resolve() for p in inside if formats.of(p)]
+        if not known:
+            raise SourceError("no file of a known format is in this directory", where=path, allowed=", ".join(formats.ENDINGS),
+                              received=[p.name for p in inside[:5]])
+        return known
+    if not glob.has_magic(pattern):
+        raise SourceError("there is no such file", where=pattern, hint=_near(path) or f"Relative paths begin at {root}")
+    matched = [p for p in _globbed(path) if p.is_file()]
+    known = [p.resolve() for p in matched if formats.of(p)]
+    if not known and matched:  # all of an unknown ending: the caller says which endings there are
+        return [p.resolve() for p in matched]
+    if not known:
+        raise SourceError("no file matches", where=pattern, hint=_near(path) or f"Relative paths begin at {root}")
+    return known
+
+
+def _globbed(path: Path) -> list[Path]:
+    return [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute pattern
+
+
+def _hidden(path: Path, below: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(below).parts)
+
+
+def _near(path: Path) -> str | None:
+    """What is there in the nearest directory that exists, the closest name first."""
+    part, missing = path.parent, path.name
+    while not part.is_dir() and part != part.parent:
+        part, missing = part.parent, part.name
+    try:
+        names = sorted(p.name + "/" * p.is_dir() for p in part.iterdir() if not p.name.startswith("."))
+    except OSError:
+        return None
+    close = difflib.get_close_matches(missing, names, n=1, cutoff=0.6)
+    if close:
+        return f'Did you mean "{part / close[0]}"?'
+    return f"In {part} there is: {', '.join(names[:8])}{' …' * (len(names) > 8)}" if names else f"{part} is empty"
+
+
+def _shown(source: Files) -> str:
+    return ", ".join(source.paths[:3]) + " …" * (len(source.paths) > 3)
+
+
+def skipped(source: Files, workspace: Workspace) -> list[str]:
+    """Files that a directory or glob holds and whose ending no format has."""
+    left: set[str] = set()
+    for pattern in source.paths:
+        path = workspace.root / Path(pattern).expanduser()
+        inside = path.rglob("*") if path.is_dir() else _globbed(path) if glob.has_magic(pattern) else ()
+        left |= {workspace.relative(p) for p in inside if p.is_file() and not p.name.startswith(".") and not formats.of(p)}
+    return sorted(left) if source.format == "auto" else []
