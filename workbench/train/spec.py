@@ -64,8 +64,10 @@ class TrainSpec(Spec):
     tokens: int = Field(1_200_000, ge=1)
     """tokens trained, all ranks together; rounded up to whole steps"""
     batch: Batch = Batch()
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: orthogonalised momentum for the layers' matrices, AdamW for the rest; adamw: for all"""
     learning_rate: float = Field(3e-3, gt=0, le=0.1)
-    """largest learning rate of the cosine schedule (AdamW)"""
+    """largest learning rate of the cosine schedule, in AdamW's scale"""
     warmup: int = Field(20, ge=0)
     """steps over which the learning rate rises"""
     weight_decay: float = Field(0.1, ge=0, le=1)

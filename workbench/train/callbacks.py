@@ -1,0 +1,166 @@
+"""What happens between the steps of a rank: freezing together, curves, held-out measures, samples, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from ..errors import WorkbenchError
+from . import checkpoints
+from .rank import Control
+
+REPORT_SECONDS = 0.25
+SAMPLE_TOKENS = 40
+
+
+class DivergedError(WorkbenchError):
+    """A training whose loss or gradient is no number any more: going on from a checkpoint would end there again."""
+
+
+class Freeze(pl.Callback):
+    """Hold the rank at a step's beginning while a stop is agreed, and end after the agreed step."""
+
+    def __init__(self, control: Control):
+        self.control = control
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.control.begin(trainer.global_step + 1)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.control.stop_at is not None and trainer.global_step >= self.control.stop_at:
+            trainer.should_stop = True
+
+
+class Curves(pl.Callback):
+    """The mean loss over all ranks, the learning rate and the gradient's norm of each step, sent in batches by rank 0.
+
+    What came since the last checkpoint but one is kept in each checkpoint: it is sent again after a restart, so that no
+    point is missing for a driver that died with unread ones.
+    """
+
+    def __init__(self, control: Control):
+        self.control = control
+        self.rows: list[list[float]] = []
+        self.recent: list[list[float]] = []
+        self.losses: list[torch.Tensor] = []
+        self.began = self.sent = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        if self.recent and self.control.rank == 0:
+            self.control.send("steps", rows=self.recent, again=True)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ARG002
+        if not self.losses:
+            self.began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        self.losses.append(outputs["loss"].detach())
+        if len(self.losses) < module.plan["accumulate"]:
+            return
+        mean = torch.stack(self.losses).mean().float()
+        self.losses = []
+        if self.control.world > 1:
+            dist.all_reduce(mean)
+            mean /= self.control.world
+        step, loss, norm, now = trainer.global_step, mean.item(), float(module.norm), time.monotonic()
+        row = [step, loss, module.rate, norm, time.time(), now - self.began]
+        if self.control.rank == 0:
+            self.rows.append(row)
+            self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * module.plan["every"]["checkpoint"]]
+        finite = math.isfinite(loss) and (math.isfinite(norm) or module.plan["precision"] == "16-mixed")
+        if step == 1 or not finite or now - self.sent > REPORT_SECONDS or step == module.plan["steps"] or trainer.should_stop:
+            self.sent = now
+            self.flush()
+        if not finite:
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            raise DivergedError(f"the {what} is no number any more", where=f"step {step}", received=str(loss if what == "loss" else norm),
+                                 hint=f"Lower learning_rate (now {module.plan['learning_rate']:g}) or raise warmup "
+                                     f"(now {module.plan['warmup']} steps), and train again")
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self.rows:
+            self.control.send("steps", rows=self.rows)
+            self.rows = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"recent": self.recent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.recent = state_dict["recent"]
+
+
+class HeldOut(pl.Callback):
+    """Bits a byte on a fixed part of the validation split, every so many steps; all ranks share the work."""
+
+    def __init__(self, control: Control, windows: int):
+        self.control, self.windows = control, windows
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        if _due(trainer, module, "evaluate", index) and trainer.global_step < module.plan["steps"]:
+            bits, _ = module.held_out(self.windows, self.control.rank, self.control.world)
+            if self.control.rank == 0:
+                self.control.send("held-out", step=trainer.global_step, value=bits)
+
+
+class Samples(pl.Callback):
+    """Continuations of the plan's prompts, written by rank 0 with a random state of their own."""
+
+    def __init__(self, control: Control):
+        self.control = control
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        last = trainer.global_step == module.plan["steps"] and _whole(module, index)
+        if self.control.rank == 0 and (last or _due(trainer, module, "sample", index)):
+            for prompt, text in written(module, trainer.global_step):
+                self.control.send("sample", step=trainer.global_step, prompt=prompt, text=text)
+
+
+class Checkpoints(pl.Callback):
+    """Save the state by rule, at the last step and where a stop was agreed."""
+
+    def __init__(self, control: Control, folder: Path):
+        self.control, self.folder = control, folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        step = trainer.global_step
+        if (_due(trainer, module, "checkpoint", index) or step == module.plan["steps"] or trainer.should_stop) and _whole(module, index):
+            next(c for c in trainer.callbacks if isinstance(c, Curves)).flush()
+            trainer.save_checkpoint(checkpoints.path_of(self.folder, step))
+            if self.control.rank == 0:
+                self.control.send("checkpoint", step=step)
+
+
+def _whole(module: pl.LightningModule, index: int) -> bool:
+    return (index + 1) % module.plan["accumulate"] == 0
+
+
+def _due(trainer: pl.Trainer, module: pl.LightningModule, what: str, index: int) -> bool:
+    return _whole(module, index) and trainer.global_step % module.plan["every"][what] == 0
+
+
+@torch.no_grad()
+def written(module: pl.LightningModule, step: int) -> list[tuple[str, str]]:
+    """(prompt, continuation) for each of the plan's prompts."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(module.tokens.path / "tokenizer.json"))
+    model, found = module.model, []
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(module.plan["seed"] * 1_000_003 + step)
+        for prompt in module.plan["prompts"]:
+            ids = [0, *tokenizer.encode(prompt, add_special_tokens=False).ids][-module.plan["context"] // 2:]
+            given = torch.tensor([ids], device=model.device)
+            made = model.generate(given, attention_mask=torch.ones_like(given), do_sample=True, temperature=0.8, top_k=50,
+                                  max_new_tokens=min(SAMPLE_TOKENS, module.plan["context"] - len(ids)), pad_token_id=0, eos_token_id=0)
+            found.append((prompt, tokenizer.decode(made[0, len(ids):].tolist(), skip_special_tokens=True)))
+    model.train(training)
+    return found

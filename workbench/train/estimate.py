@@ -1,0 +1,71 @@
+"""What a training will take, from one trial step: seconds and bytes, measured and not guessed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .objectives.pretrain import Pretrain
+
+OPTIMIZER_COPIES = {"muon": 1, "adamw": 2}
+"""Numbers that an optimizer keeps for each parameter of a matrix."""
+
+
+def trial(module: Pretrain) -> dict[str, Any]:
+    """Seconds and memory of one forward and backward pass of the first batch; leaves the module as it was.
+
+    Returns
+    -------
+    dict
+        ``step_seconds`` (the second of two passes: the first also pays for memory and threads), ``memory`` (bytes of
+        this process at its peak, with gradients; optimizer state added).
+    """
+    import torch
+
+    cuda = torch.cuda.is_available() and module.plan["accelerator"] in ("auto", "gpu")
+    if cuda:
+        module = module.to("cuda")
+        torch.cuda.reset_peak_memory_stats()
+    batch = module.windows.batch(0).to(next(module.parameters()).device)
+    seconds = 0.0
+    for _ in range(2):
+        begin = time.monotonic()
+        loss = module.loss(batch)
+        loss.backward()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - begin
+    peak = torch.cuda.max_memory_allocated() if cuda else _peak()
+    for parameter in module.parameters():
+        parameter.grad = None
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    # Beside what the trial used: the optimizer's state, and DDP's buckets, which hold the gradients once more.
+    memory = peak + weights * (OPTIMIZER_COPIES[module.plan["optimizer"]] + (module.windows.world > 1))
+    return {"step_seconds": seconds * module.plan["accumulate"], "memory": int(memory)}
+
+
+def _peak() -> int:
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def whole(trials: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
+    """The training's needs from the trials of its ranks.
+
+    Returns
+    -------
+    dict
+        ``seconds``, ``memory`` (bytes, all ranks together), ``step_seconds``, ``steps``, ``tokens``.
+    """
+    step = max(t["step_seconds"] for t in trials) * OVERHEAD
+    steps = plan["steps"]
+    return {"seconds": step * steps, "memory": sum(t["memory"] for t in trials), "step_seconds": step, "steps": steps,
+            "tokens": plan["trained"]}
+
+
+OVERHEAD = 1.15
+"""What a step takes beside its passes (the ranks' exchange, the optimizer), and what comes between steps, as measured."""

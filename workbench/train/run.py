@@ -1,0 +1,238 @@
+"""A run of train: from a dataset version to a model version, by coupled ranks on Dask workers."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..dataset import Dataset
+from ..errors import SourceError, SpecError, StorageError
+from ..registry import Registry
+from ..workspace import Workspace
+from .spec import TrainSpec
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from ..runs import RunContext
+    from .gang import Gang
+
+FIT = "workbench.train.objectives.pretrain:fit"
+DRY_RUN = "workbench.train.objectives.pretrain:dry_run"
+PREPARE = "workbench.train.tokens:prepare"
+MOST_RESTARTS = 3
+"""Restarts without a step's progress between them after which a run fails: then it is no accident any more."""
+LEAST_HELD_OUT = 200
+"""Bytes of validation text below which bits a byte says nothing."""
+
+
+def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
+    """The dataset's digest; refuses what can't be trained on.
+
+    Raises
+    ------
+    NotFoundError, SourceError, SpecError
+    """
+    version = Registry(workspace).resolve("dataset", spec.data)
+    dataset = Dataset(version.path)
+    if dataset.modality != "text":
+        raise SourceError("holds images, and this objective trains on text", where=dataset.reference, received=dataset.modality,
+                          allowed="a dataset of text")
+    train, held_out = dataset.manifest["splits"]["train"], dataset.manifest["splits"]["validation"]
+    if held_out["bytes"] < LEAST_HELD_OUT:
+        raise SourceError("has too little held-out text to measure on", where=dataset.reference,
+                          received=f"{held_out['records']} records, {held_out['bytes']:,} bytes in validation",
+                          allowed=f"{LEAST_HELD_OUT} bytes or more",
+                          hint="Curate with a larger split.validation, or add text")
+    # A token is a byte at least, so this much is certain before anything is tokenised.
+    most = train["bytes"] + train["records"] + 1
+    if most < 2 * spec.model.context + 1:
+        raise SourceError("is too little text to train on", where=dataset.reference, received=f"{train['bytes']:,} bytes",
+                          allowed=f"more than {2 * spec.model.context:,} tokens for a context of {spec.model.context}",
+                          hint="Add text, or set a smaller model.context")
+    cluster = workspace.settings.cluster
+    if not cluster.address and spec.hardware.ranks > cluster.workers:
+        raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the local cluster has "
+                            f"{cluster.workers}; expected {cluster.workers} or fewer, or set workers = {spec.hardware.ranks} "
+                            "under [cluster] in workbench.toml")
+    return {"data": version.digest}
+
+
+def warm(client: Client) -> None:
+    """Let each worker, also one that comes later, begin to keep a warm forkserver; returns at once."""
+    import os
+
+    from .host import RankHost
+
+    root = os.environ.get("WORKBENCH_ROOT")
+    client.register_plugin(RankHost(str(Workspace.find(root).path("logs"))))
+
+
+def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
+    """Tokenise, train over the ranks until it is done whatever dies meanwhile, register the model."""
+    from ..tracking import Tracker
+    from .gang import Gang
+    from .plan import planned
+    from .recorder import Recorder
+
+    workspace = run.workspace
+    dataset = Dataset(Registry(workspace).by_digest("dataset", run.inputs["data"]).path)
+    logs = run.directory / "logs"
+    with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
+        gang.claim(run.check_stop, run.log)
+        tokens = _tokens(spec, workspace, dataset, gang, run)
+        plan = planned(spec, tokens.count("train"))
+        if run.attempt == 1:
+            for line in plan.said:
+                run.log(line)
+        told = plan.to_dict() | {"world": spec.hardware.ranks, "group": True, "tokens": str(tokens.path),
+                                 "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
+        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags={"dataset": dataset.reference}) as tracker:
+            recorder = Recorder(run, tracker, told)
+            reached = _train(gang, told, recorder, run)
+            recorder.end(reached["bits_per_byte"])
+            metrics = {"tokens": plan.trained, "steps": plan.steps, "loss": recorder.loss, "bits_per_byte": reached["bits_per_byte"],
+                       "held_out_bytes": int(reached["bytes"]), "seconds": round(time.time() - (run.entry.started or time.time()), 3),
+                       "text_bytes": tokens.meta["splits"]["train"]["bytes"], "vocabulary": tokens.vocabulary, "ranks": told["world"]}
+            model = _register(spec, run, dataset, told, metrics, reached["parameters"])
+            tracker.end({"model": model.reference})
+    shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run.directory / "model", ignore_errors=True)
+    return {"model": spec.model_name, "digest": model.digest, "metrics": metrics, "parameters": reached["parameters"]}
+
+
+def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
+    """What a run would take: one trial step in each rank, on the workers that would train.
+
+    Returns
+    -------
+    dict
+        ``seconds``, ``memory`` (bytes), ``step_seconds``, ``steps``, ``tokens``, ``notes``.
+    """
+    import uuid
+
+    from .. import cluster
+    from . import estimate as trials
+    from .gang import Gang
+    from .plan import planned
+
+    dataset = Dataset(Registry(workspace).by_digest("dataset", inputs(spec, workspace)["data"]).path)
+    name = f"estimate-{uuid.uuid4().hex[:6]}"
+    with Gang(cluster.connect(workspace), spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"),
+              threads=spec.hardware.threads) as gang:
+        gang.claim()
+        tokens = _tokens(spec, workspace, dataset, gang, None)
+        plan = planned(spec, tokens.count("train"))
+        told = plan.to_dict() | {"world": spec.hardware.ranks, "tokens": str(tokens.path)}
+        return trials.whole(gang.call(DRY_RUN, told), told) | {"notes": list(plan.said)}
+
+
+def _client(run: RunContext) -> Client:
+    from .. import cluster
+
+    return run.client or cluster.connect(run.workspace)
+
+
+def _tokens(spec: TrainSpec, workspace: Workspace, dataset: Dataset, gang: Gang, run: RunContext | None):
+    from . import tokens
+
+    wanted = tokens.fitting_vocabulary(spec.model.vocabulary, dataset.manifest["splits"]["train"]["bytes"])
+    found = tokens.cached(workspace, dataset.digest, wanted)
+    if found:
+        return found
+    if run:
+        run.progress(0, 1, "splits", label="tokenising")
+        if wanted < spec.model.vocabulary:
+            run.log(f"a vocabulary of {wanted} tokens instead of {spec.model.vocabulary}: there is little text")
+    made = gang.call(PREPARE, {"root": str(workspace.root), "dataset": str(dataset.path), "vocabulary": wanted}, ranks=1)
+    if run:
+        run.progress(1, 1, "splits", label="tokenising")
+    return tokens.Tokens(Path(made[0]))
+
+
+def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[str, Any]:
+    """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
+    from . import checkpoints
+    from .gang import RankError, RankLost
+
+    folder = Path(told["checkpoints"])
+    fruitless, began_at = 0, -1
+    if not checkpoints.listed(folder):
+        _take_over(run, folder)
+    while True:
+        run.check_stop()
+        gang.claim(run.check_stop, run.log)
+        path, broken = checkpoints.newest(folder)
+        for bad in broken:
+            run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
+            bad.unlink(missing_ok=True)
+        step = checkpoints.step_of(path) if path else 0
+        fruitless = fruitless + 1 if step == began_at else 0
+        began_at = step
+        if step:
+            run.log(f"goes on from step {step}")
+            run.mark("resumed", step=step)
+        try:
+            results = gang.call(FIT, told | {"checkpoint": str(path) if path else None}, stop=run.stopping, on_message=recorder.take)
+        except RankLost as lost:
+            run.mark("restart", why=str(lost), step=recorder.step)
+            run.log(f"{lost}: starting the ranks again", "warning")
+            if fruitless >= MOST_RESTARTS:
+                raise StorageError("ranks were lost again and again without a step between", where=run.id, received=str(lost),
+                                   hint=f"See {gang.logs}") from lost
+            continue
+        except RankError as error:
+            if error.cause["kind"] == "DivergedError":
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if results[0]["stopped"]:
+            run.log(f"stopped after step {results[0]['step']}; submitted again it goes on from there")
+            run.mark("frozen", step=results[0]["step"], ranks=[r["step"] for r in results])
+            run.stopping.set()
+            run.check_stop()
+        return results[0]
+
+
+def _take_over(run: RunContext, folder: Path) -> None:
+    """Begin with the last checkpoint of the same training, if the run before this one was stopped or failed."""
+    from ..journal import ENDED, Journal
+    from . import checkpoints
+
+    ended = Journal(run.workspace).entries(word="train", states=ENDED)
+    before = next((e for e in ended if e.key == run.entry.key and e.id != run.id), None)
+    if before is None or before.state == "done":
+        return
+    path, _ = checkpoints.newest(run.workspace.path("runs", before.id, "checkpoints"))
+    if path:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{path.name}"
+        shutil.copyfile(path, partial)
+        partial.rename(folder / path.name)
+        run.log(f"goes on where {before.id} ended")
+
+
+def _register(spec: TrainSpec, run: RunContext, dataset: Dataset, told: dict[str, Any], metrics: dict[str, Any], parameters: int):
+    from ..model import write_model
+    from .card import draft
+
+    made = Path(told["out"])
+
+    def save(folder: Path) -> None:
+        for file in sorted(made.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+
+    card = draft(spec, dataset, run=run.id, parameters=parameters, metrics=metrics, plan=told)
+    return write_model(run.workspace, spec.model_name, save, card=card, run=run.id, manifest={
+        "parameters": parameters, "dataset": {"name": dataset.name, "digest": dataset.digest}, "metrics": metrics, "spec": spec.to_dict()})
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,97 @@
+"""Lightning's plug-in points: where it learns of ranks that exist already, and how it saves and loads their state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies import DDPStrategy
+
+from . import checkpoints
+
+DDP_OPTIONS = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+"""Options of torch's DistributedDataParallel: a Llama's buffers are constants, so nothing of them is sent each step."""
+
+
+class RankEnvironment(ClusterEnvironment):
+    """Says to Lightning that the processes exist already, and which of them this is (as ``rank`` set it)."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return os.environ["MASTER_ADDR"]
+
+    @property
+    def main_port(self) -> int:
+        return int(os.environ.get("MASTER_PORT", "0"))  # never asked: the process group stands before Lightning begins
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return int(os.environ["WORLD_SIZE"])
+
+    def set_world_size(self, size: int) -> None:
+        """Not Lightning's to set."""
+
+    def global_rank(self) -> int:
+        return int(os.environ["RANK"])
+
+    def set_global_rank(self, rank: int) -> None:
+        """Not Lightning's to set."""
+
+    def local_rank(self) -> int:
+        return int(os.environ["LOCAL_RANK"])
+
+    def node_rank(self) -> int:
+        return int(os.environ["NODE_RANK"])
+
+
+class RankDDP(DDPStrategy):
+    """DDP over a process group that stands already: one device a rank, whatever share of the ranks a host has.
+
+    ``_configure_launcher`` is Lightning's private hook: with an environment that creates processes itself it leaves
+    the launcher away, so that ``fit`` runs here and now. A test holds each release of Lightning to that.
+    """
+
+    def __init__(self, checkpoint_io: CheckpointIO | None = None):
+        super().__init__(cluster_environment=RankEnvironment(), checkpoint_io=checkpoint_io, **DDP_OPTIONS)
+
+    @property
+    def root_device(self) -> torch.device:
+        device = self.parallel_devices[0]
+        if device.type == "cuda" and torch.cuda.device_count() > 1:
+            return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+        return device
+
+    @property
+    def num_processes(self) -> int:
+        return int(os.environ["WORLD_SIZE"])
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": self.num_processes, "rank": int(os.environ["RANK"])}
+
+    def set_world_ranks(self) -> None:
+        rank_zero_only.rank = int(os.environ["RANK"])
+
+
+class AtomicCheckpoints(CheckpointIO):
+    """Lightning's states through ``checkpoints``: whole or not at all, with a digest, no code inside."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:  # noqa: ARG002
+        checkpoints.save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+        return checkpoints.load(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike) -> None:
+        Path(path).unlink(missing_ok=True)
