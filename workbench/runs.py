@@ -532,6 +532,15 @@ def _stands(workspace: Workspace, entry: Entry, *, touch: bool = True) -> bool:
                 return False
             if touch:
                 registry.register(kind, version.name, version.digest, version.path, run=version.run)
+    if "endpoint" in result:  # alive, and still what this run asked for
+        from .endpoint import Endpoint
+
+        with contextlib.suppress(NotFoundError):
+            endpoint = Endpoint.open(result["endpoint"], workspace)
+            return endpoint.alive and endpoint.document["run"] == entry.id
+        return False
+    if "monitor" in result:
+        return processes.find(workspace, f"monitor/{result['monitor']}") is not None
     return True
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFoundError
+from ..errors import NotFoundError, StorageError
 from ..registry import Registry
 from ..storage import digest_file, digest_json, staging
 from ..workspace import Workspace
@@ -75,6 +75,23 @@ class Model:
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(self.path, local_files_only=True)
+
+    def verify(self, digest: str | None = None) -> None:
+        """Check every file that makes the model against its digest (and that against the one wanted).
+
+        Raises
+        ------
+        UnsafeFileError, StorageError
+            When the weights are a pickle, or a file is not the one that was registered.
+        """
+        refuse_pickles(self.path)
+        for name, wanted in self.manifest["files"].items():
+            if not (self.path / name).exists() or digest_file(self.path / name) != wanted:
+                raise StorageError("does not match its digest", where=self.path / name, hint="Train again with --again")
+        found = digest_json({f: self.manifest["files"][f] for f in CONTENT})
+        if found != (digest or self.digest):
+            raise StorageError("is another model than the one wanted", where=self.path, received=found[:12],
+                               allowed=(digest or self.digest)[:12])
 
     def _repr_html_(self) -> str:
         from ..display import model_html

@@ -1,0 +1,1 @@
+"""Protocols: each file speaks one dialect of HTTP to clients."""
