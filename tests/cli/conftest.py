@@ -1,0 +1,39 @@
+"""The command line as a person calls it: a process of its own, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workbench import runs
+from workbench.workspace import Workspace
+
+Cli = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """A function that calls ``workbench`` with arguments in a directory; expects exit code 0 unless told another."""
+    def call(*arguments: str, cwd: Path, code: int = 0, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
+        outside = {k: v for k, v in os.environ.items() if k not in ("WORKBENCH_ROOT", "WORKBENCH_STEP")}
+        done = subprocess.run([sys.executable, "-m", "workbench.cli", *arguments], cwd=cwd, capture_output=True, text=True,
+                              timeout=timeout, env={**outside, **environment})
+        assert done.returncode == code, f"{arguments} left with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A directory with a workspace, shared by the tests of a file; whatever works in it is ended afterwards."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "workbench.toml").write_text("[cluster]\nworkers = 1\n")
+    yield folder
+    runs.shut_down(Workspace(folder).open())
