@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from .dataset import Dataset
     from .endpoint import Endpoint
     from .model import Model
+    from .monitor.watch import Watch
     from .runs import Run
 
 __all__ = ["COLOURS", "STYLE", "Drawing", "Markup", "ago", "assessment_html", "curve_svg", "curves", "dataset_html", "duration",
            "endpoint_html", "escape", "facts_html", "frame", "model_html", "number", "run_html", "share", "size", "table",
-           "table_html", "table_text"]
+           "table_html", "table_text", "watch_html"]
 
 
 def dataset_html(dataset: Dataset) -> str:
@@ -131,6 +132,32 @@ def endpoint_html(endpoint: Endpoint) -> str:
         parts.append(table_html(["replica", "model", "state"], rows, "Replicas"))
     parts += [Markup("</div>"), fold("Ask it", f"<pre>{escape(ask)}</pre>")]
     return frame(*parts)
+
+
+def watch_html(watch: Watch) -> str:
+    """Whether it watches and where its metrics are; every rule; alerts that go on, then those that ended."""
+    alerts = watch.alerts(limit=50)
+    facts = {"metrics": watch.metrics_url or "–"}
+    if watch.alive:
+        facts["since"] = ago(watch.document["started"])
+    parts = [head("monitor", watch.name, pill("up" if watch.alive else "down"), _alarm(sum(a.firing for a in alerts))), facts_html(facts)]
+    if alerts:
+        rows = [[pill("firing" if a.firing else "ended"), a.rule, ", ".join(f"{k} {v}" for k, v in a.labels.items()), a.summary,
+                 None if a.value is None else float(a.value), ago(a.began), duration((a.ended or time.time()) - a.began)]
+                for a in sorted(alerts, key=lambda a: not a.firing)]
+        parts.append(table_html(["", "rule", "of", "what it means", "value", "began", "lasted"], rows, "Alerts"))
+    rows = [[r.name, r.metric, _condition(r), f"{r.lasts:g} s", r.summary] for r in watch.rules]
+    parts.append(fold(f"{len(rows)} rules", table_html(["rule", "metric", "when", "for", "what it means"], rows)))
+    return frame(*parts)
+
+
+def _alarm(firing: int) -> str:
+    return f"{firing} alert{'s' * (firing != 1)} firing" if firing else "nothing is wrong"
+
+
+def _condition(rule: Any) -> str:
+    bounds = (("above", getattr(rule, "above", None)), ("below", getattr(rule, "below", None)))
+    return " or ".join(f"{word} {number(float(b))}" for word, b in bounds if b is not None) or "no value"
 
 
 def run_html(run: Run) -> str:

@@ -14,7 +14,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Series = Mapping[str, Sequence[tuple[float, float]]]
 STATES = {"done": "#009E73", "cached": "#56B4E9", "running": "#0072B2", "queued": "#E69F00", "stopping": "#E69F00",
           "stopped": "#888888", "skipped": "#888888", "failed": "#D55E00", "pass": "#009E73", "waived": "#E69F00",
-          "fail": "#D55E00", "missing": "#D55E00", "too few": "#D55E00", "up": "#009E73", "down": "#D55E00"}
+          "fail": "#D55E00", "missing": "#D55E00", "too few": "#D55E00", "up": "#009E73", "down": "#D55E00", "firing": "#D55E00",
+          "ended": "#009E73"}
 
 # JupyterLab's variables where there are any; else what the page around has, with greys that suit light and dark.
 STYLE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..spec import Name, Part, Spec
 
@@ -24,6 +24,12 @@ class Threshold(Part):
     """seconds that the breach must last"""
     summary: str = ""
     """what it means for a person, in a sentence"""
+
+    @model_validator(mode="after")
+    def _bounded(self):
+        if self.above is None and self.below is None:
+            raise ValueError("a threshold needs above, below or both")
+        return self
 
 
 class Absence(Part):
@@ -60,8 +66,17 @@ class MonitorSpec(Spec):
     port: int = Field(9400, ge=0, le=65_535)
     """port of ``/metrics`` for runs and the machine; where it is taken, another is chosen and said"""
     builtin: bool = True
-    """the rules that everybody needs: endpoint down, errors, p95, run stuck, NaN"""
+    """the rules that everybody needs: endpoint-down, endpoint-errors, endpoint-slow, run-stuck, run-nan; a rule of the same
+    name below takes the place of one"""
     rules: tuple[Rule, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
     seconds: float | None = Field(None, gt=0)
     """seconds after which the watch ends by itself (batch runs); none: until stopped"""
+
+    @model_validator(mode="after")
+    def _distinct(self):
+        for what, names in (("rule's name", [r.name for r in self.rules]), ("webhook's url", [w.url for w in self.webhooks])):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"a {what} stands twice: {', '.join(twice)}; expected each once")
+        return self

@@ -1,0 +1,1 @@
+"""Doors through which others read what a monitor knows; one a file."""
