@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -176,6 +177,15 @@ class Dataset:
         return f"dataset {self.reference} ({splits} records)"
 
 
+def _whole(path: Path) -> bool:
+    """True if a version is there and matches its own digests."""
+    try:
+        Dataset(path).verify()
+        return (path / "dropped.parquet").exists() and (path / "card.md").exists()
+    except (NotFoundError, StorageError, OSError, ValueError, KeyError):
+        return False
+
+
 def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.Table, *, manifest: dict[str, Any], card: str,
                   run: str | None = None, shard_rows: int = 50_000) -> Dataset:
     """Commit a version atomically and register it; the same content gives the same path.
@@ -192,7 +202,7 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
 
     digest = logical_digest([kept])
     final = workspace.path("datasets", name, digest)
-    if not (final / "manifest.json").exists():
+    if not _whole(final):
         with staging(final.parent) as place:
             (place / "data").mkdir()
             shards, splits = [], {}
@@ -211,6 +221,8 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
             whole = {"format": 1, "name": name, "digest": digest, "created": time.time(), "run": run, **manifest,
                      "splits": splits, "shards": shards}
             (place / "manifest.json").write_text(json.dumps(whole, indent=1), "utf-8")
+            if not _whole(final):
+                shutil.rmtree(final, ignore_errors=True)  # a damaged copy
             place.commit(final)
     Registry(workspace).register("dataset", name, digest, final, run=run, meta={"splits": Dataset(final).manifest["splits"]})
     return Dataset(final)

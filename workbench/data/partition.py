@@ -13,7 +13,7 @@ from ..storage import staging
 from . import split as splitting
 from .sources import Unit, source_module
 from .spec import DataSpec
-from .steps import step_module
+from .steps import judging, step_module
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,8 @@ class Piece(NamedTuple):
 class StepTask(NamedTuple):
     """A partition to take through text steps and to leave a sketch of for the comparison that follows."""
 
+    root: str
+    """the workspace's"""
     folder: str
     pieces: list[Piece]
     spec: dict[str, Any]
@@ -124,7 +126,7 @@ def advance(task: StepTask) -> dict[str, Any]:
         by_hand = set(spec.drop)
         rows = [r for r in rows if ledger.stays(r, "by hand", "dropped by hand" if r["id"] in by_hand else "", "")]
     for number in task.steps:
-        rows = _judged(rows, spec.steps[number], ledger)
+        rows = _judged(rows, spec.steps[number], Path(task.root), ledger)
     table = pa.Table.from_pylist(rows, working_schema())
     with staging(folder.parent) as stage:
         _write(stage / RECORDS, rows, working_schema())
@@ -139,12 +141,12 @@ def advance(task: StepTask) -> dict[str, Any]:
     return result
 
 
-def _judged(rows: list[dict], step: Part, ledger: _Ledger) -> list[dict]:
-    judge = step_module(step.step).judge
+def _judged(rows: list[dict], step: Part, root: Path, ledger: _Ledger) -> list[dict]:
+    judge = judging(step, root)
     left = []
     for row in rows:
         if row["text"] is not None:
-            verdict = judge(step, row["text"])
+            verdict = judge(row["text"])
             if not ledger.stays(row, step.step, verdict.reason, verdict.detail):
                 continue
             if not verdict.reason:

@@ -19,7 +19,7 @@ from . import partition, split
 from .partition import Piece, ReadTask, StepTask
 from .sources import Unit, source_module
 from .spec import DataSpec
-from .steps import Decision, step_module
+from .steps import Decision, compares, step_module
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,8 +83,9 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
         names = [spec.steps[n].step for n in steps]
         follows = "split" if compare is None else spec.steps[compare].step
         here = [folder / f"pass-{number}-{n}" for n in range(len(parts))]
-        results = run.map(partition.advance, [StepTask(str(f), part, spec.to_dict(), steps, compare, decided, beyond)
-                                              for f, part in zip(here, parts, strict=True)], label=", ".join([*names, follows]))
+        results = run.map(partition.advance, [
+            StepTask(str(run.workspace.root), str(f), part, spec.to_dict(), steps, compare, decided, beyond)
+            for f, part in zip(here, parts, strict=True)], label=", ".join([*names, follows]))
         for result in results:
             for all_, mine in ((drops, result["drops"]), (found, result["found"])):
                 for step, counts in mine.items():
@@ -126,7 +127,7 @@ def _read(spec: DataSpec, run: RunContext, folder: Path) -> _Reading:
             groups = _groups(units, at, None if most is None else (most - taken) / _density(units[:at], taken))
             tasks = [ReadTask(str(folder / f"read-{base + first:07d}"), [(base + n, units[n]) for n in range(first, last)], batch)
                      for first, last in groups]
-            for (_, last), task, result in zip(groups, tasks, run.map(partition.read, tasks, label="read", unit="files"), strict=True):
+            for (_, last), task, result in zip(groups, tasks, run.map(partition.read, tasks, label="read"), strict=True):
                 reading.folders.append(Path(task.folder))
                 reading.pieces += [(Piece(task.folder, n, n + 1), size) for n, size in enumerate(result["batches"])]
                 for number, size, rows, why in result["units"]:
@@ -139,6 +140,10 @@ def _read(spec: DataSpec, run: RunContext, folder: Path) -> _Reading:
         if not records:
             raise SourceError("holds no record that can be taken", where=_called(source), received=_reasons(refused) or None,
                               hint="Text must be UTF-8 and not empty")
+        skipped = module.skipped(source, run.workspace) if hasattr(module, "skipped") else []
+        if skipped:
+            run.log(f"not read, since no format is known for their endings: {', '.join(skipped[:10])}"
+                    + f" and {len(skipped) - 10:,} more" * (len(skipped) > 10), "warning")
         run.log(f"read {_called(source)}: {records:,} records, {taken / 1e6:,.1f} MB"
                 + (f"; set aside: {_reasons(refused)}" if refused else ""))
         base += len(units)
@@ -187,11 +192,11 @@ def _passes(spec: DataSpec) -> list[tuple[list[int], int | None]]:
     passes: list[tuple[list[int], int | None]] = []
     steps: list[int] = []
     for n, step in enumerate(spec.steps):
-        if hasattr(step_module(step.step), "judge"):
-            steps.append(n)
-        else:
+        if compares(step):
             passes.append((steps, n))
             steps = []
+        else:
+            steps.append(n)
     return [*passes, (steps, None)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from ..spec import Name, Part, Spec
 
@@ -16,7 +16,7 @@ class PythonDocs(Part):
     packages: tuple[str, ...] = ()
     """packages to read beside the standard library; empty: those that the workbench itself stands on"""
     max_megabytes: float = Field(8.0, gt=0, le=1000)
-    """MB of text after which reading ends; modules are taken in alphabetical order of their digest"""
+    """MB of text after which reading ends; modules are taken in the order of a digest of their names"""
 
 
 class Digits(Part):
@@ -87,7 +87,17 @@ class Pii(Part):
     """redact: put <EMAIL>, <PHONE> … in its place; drop: set the record aside"""
 
 
-Step = Annotated[Normalise | ExactDuplicates | NearDuplicates | Quality | Pii, Field(discriminator="step")]
+class Function(Part):
+    """A function of your own: it gets a text and gives back a text, or None to drop the record."""
+
+    step: Literal["function"] = "function"
+    function: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+    """module:function; the module is a file in the workspace or installed"""
+    options: dict[str, JsonValue] = {}
+    """further arguments, by name"""
+
+
+Step = Annotated[Normalise | ExactDuplicates | NearDuplicates | Quality | Pii | Function, Field(discriminator="step")]
 
 
 class Split(Part):

@@ -1,14 +1,17 @@
 """What is done to records: one step a file, found by the ``step`` that a spec names.
 
-A step is one of two kinds. A step that looks at one text at a time has ``judge(step, text) -> Verdict``. A step that
-compares records has ``sketch(step, records, folder)``, which leaves hashes of a partition in a folder, and
-``decide(step, folders, keep)``, which says from the sketches of all partitions which records go.
+A step is one of two kinds. A step that looks at one text at a time has ``judge(step, text) -> Verdict``, or
+``bind(step, root)`` that gives a judge of texts where it needs the workspace's directory. A step that compares records
+has ``sketch(step, records, folder)``, which leaves hashes of a partition in a folder, and
+``decide(step, folders, keep)``, which says from the sketches of all partitions which records go. What reads a file of
+its own has ``inputs(step, workspace)``, as a source has.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -64,3 +67,16 @@ def step_module(name: str) -> Any:
     if name not in STEPS:
         raise NotFoundError.of("step", name, STEPS)
     return importlib.import_module(STEPS[name])
+
+
+def judging(step: Any, root: Path) -> Callable[[str], Verdict] | None:
+    """What judges texts for a step of the first kind; None for one that compares."""
+    module = step_module(step.step)
+    if hasattr(module, "bind"):
+        return module.bind(step, root)
+    return partial(module.judge, step) if hasattr(module, "judge") else None
+
+
+def compares(step: Any) -> bool:
+    """True for a step of the second kind."""
+    return hasattr(step_module(step.step), "sketch")
