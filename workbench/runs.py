@@ -91,8 +91,10 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
 
 
 def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None, *,
-            again: bool = False) -> tuple[dict[str, str], Run | None, dict[str, Any]]:
+            again: bool = False, estimate: bool = True) -> tuple[dict[str, str], Run | None, dict[str, Any]]:
     """What ``submit`` would do, doing nothing: the inputs, the run that would be found, and else what the work would take.
+
+    An estimate may cost a trial of the work; without ``estimate`` none is made.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None
     found = next((e for e in sorted(same, key=lambda e: e.state != "done") if e.state != "done" or _stands(workspace, e, touch=False)), None)
     if found and not again and not getattr(module, "ALWAYS", False):
         return inputs, Run(workspace, found.id), {}
-    return inputs, None, module.estimate(spec, workspace) if hasattr(module, "estimate") else {}
+    return inputs, None, module.estimate(spec, workspace) if estimate and hasattr(module, "estimate") else {}
 
 
 def run(spec: object, workspace: Workspace | str | os.PathLike | None = None, *, again: bool = False) -> Run:

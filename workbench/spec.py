@@ -100,7 +100,7 @@ class Spec(Part):
 
     def to_yaml(self) -> str:
         """The whole spec as YAML."""
-        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return dump_yaml(self.to_dict())
 
     def to_python(self) -> str:
         """An expression that builds this spec."""
@@ -206,6 +206,11 @@ def parse_yaml(text: str, source: str = "spec") -> dict[str, Any]:
         raise SpecError.one("", f"received {type(loaded).__name__} {str(loaded)[:80]!r}; expected a mapping of fields",
                             source=source)
     return loaded
+
+
+def dump_yaml(mapping: Mapping[str, Any]) -> str:
+    """A mapping as YAML that ``parse_yaml`` reads back without loss, in its own order."""
+    return yaml.dump(dict(mapping), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def parse_value(text: str) -> Any:
