@@ -33,23 +33,26 @@ from .window import Window, error_ratios, latencies
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-Targets = Callable[[Workspace], dict[str, str]]
-"""name of each endpoint that should be up -> address of its ``/metrics``"""
+Target = tuple[str, str | None]
+"""Address of an endpoint's ``/metrics``, and the token to show there."""
 
 
-def endpoints(workspace: Workspace) -> dict[str, str]:
-    """The endpoints of a workspace that were started and not stopped."""
-    try:
-        from ..endpoint import Endpoint
-    except ModuleNotFoundError:
-        return {}
-    return {e.document["name"]: e.metrics_url for e in Endpoint.listed(workspace)}
+def endpoints(workspace: Workspace) -> dict[str, Target]:
+    """The endpoints that answered once and were not ended by anybody since: those that should be up."""
+    from ..endpoint import Endpoint
+
+    found = {}
+    for endpoint in Endpoint.listed(workspace):
+        document = endpoint.document
+        if document["state"] != "down" and document["reached"]:
+            found[endpoint.name] = endpoint.metrics_url, endpoint.token
+    return found
 
 
 class Evaluator:
     """Looks at everything once when asked, and remembers what must not be forgotten."""
 
-    def __init__(self, workspace: Workspace, spec: MonitorSpec, targets: Targets = endpoints):
+    def __init__(self, workspace: Workspace, spec: MonitorSpec, targets: Callable[[Workspace], dict[str, Target]] = endpoints):
         self.workspace, self.spec, self.targets = workspace, spec, targets
         self.rules = rules_of(spec)
         self.urls = [w.url for w in spec.webhooks]
@@ -100,7 +103,8 @@ class Evaluator:
     def _scrape(self, now: float) -> dict[str, Samples | None]:
         """The metrics of each endpoint; None where it does not answer."""
         targets = self.targets(self.workspace)
-        texts = self._pool.map(lambda url: fetch(url, timeout=min(5.0, max(1.0, self.spec.interval))), targets.values())
+        patience = min(5.0, max(1.0, self.spec.interval))
+        texts = self._pool.map(lambda target: fetch(*target, timeout=patience), targets.values())
         found: dict[str, Samples | None] = {}
         for name, text in zip(targets, texts, strict=True):
             try:

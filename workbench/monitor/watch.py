@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Loopback is reached without any proxy."""
 
 
-def fetch(url: str, timeout: float = 2.0) -> str | None:
+def fetch(url: str, token: str | None = None, *, timeout: float = 2.0) -> str | None:
     """The text behind an address on this machine, or None where it does not answer with 200."""
     import http.client
 
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with _DIRECT.open(url, timeout=timeout) as answer:
+        with _DIRECT.open(request, timeout=timeout) as answer:
             return answer.read().decode("utf-8", "replace") if answer.status == 200 else None
     except (OSError, http.client.HTTPException):  # refused, cut off, 503: it is not up
         return None
