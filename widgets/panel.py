@@ -1,0 +1,523 @@
+"""The panel that all six words share: an editor of a spec and a view of a run, without any logic of its own.
+
+How to write a panel is told in ``widgets/README.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+from ipywidgets import widget_serialization
+
+from workbench import runs
+from workbench.drawing import ago
+from workbench.errors import RunFailedError, SpecError, WorkbenchError
+from workbench.events import Event
+from workbench.journal import ENDED, Journal
+from workbench.runs import Run
+from workbench.spec import Spec, spec_class
+from workbench.workspace import Workspace
+
+from . import assembly, still
+from .editor import Drafts, Editor
+from .feed import aside
+from .watch import SIGNS, Watch
+
+Reply = dict[str, Any] | list[Any] | tuple[Any, list[Any]] | None
+WIDE = 2000
+"""Pixel columns for which points are thinned where the page does not say."""
+
+
+def slow(method: Callable) -> Callable:
+    """Mark an ``ask_`` or ``act_`` method that may take more than a few milliseconds: it is answered off the page's thread."""
+    method.slow = True
+    return method
+
+
+class Panel(anywidget.AnyWidget):
+    """Base of the six panels; a subclass says its word and what it shows beyond the base.
+
+    Parameters
+    ----------
+    spec : path, YAML text, mapping or spec object to begin with; none: an empty form.
+    run : id (or its beginning) of a run to show; its spec is the one edited.
+    workspace : where it works; none: the one found from here upwards.
+
+    Examples
+    --------
+    >>> panel = DataPanel({"name": "digits", "sources": [{"kind": "digits"}]}); panel   # doctest: +SKIP
+    >>> run = panel.run()                                                               # doctest: +SKIP
+    """
+
+    WORD: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
+    """what the title line says before the name; none: the word"""
+    ABOUT: ClassVar[str] = ""
+    """one sentence for the empty panel"""
+    EXAMPLE: ClassVar[dict[str, Any]] = {}
+    """a spec that works as it is: what the empty panel's button begins with"""
+    MAIN: ClassVar[tuple[str, ...]] = ()
+    EDITORS: ClassVar[dict[str, str]] = {}
+    MODULES: ClassVar[tuple[str, ...]] = ()
+    """ES modules of its own under ``static/``"""
+    CURVES: ClassVar[tuple[str, ...]] = ()
+    """names of the curves to show first, in this order"""
+    ESTIMATES: ClassVar[bool] = True
+    """True: what a run takes is worked out as the spec is edited; False: only when asked, since it costs a trial"""
+
+    about = traitlets.Dict().tag(sync=True)
+    form = traitlets.Dict().tag(sync=True)
+    edit = traitlets.Dict().tag(sync=True)
+    plan = traitlets.Dict().tag(sync=True)
+    status = traitlets.Dict().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True)
+    results = traitlets.Dict().tag(sync=True)
+    attention = traitlets.Dict().tag(sync=True)
+    opened = traitlets.List().tag(sync=True, **widget_serialization)
+
+    def __init__(self, spec: object = None, *, run: str | Run | None = None, workspace: Workspace | str | os.PathLike | None = None):
+        kind = type(self)
+        if "_esm" not in kind.__dict__:
+            kind._esm, kind._css = assembly.script(*kind.MODULES), assembly.style(*kind.MODULES)
+        self._lock = threading.RLock()
+        self.workspace = Workspace.find(workspace)
+        self.voila = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
+        self.readonly = os.environ.get("WORKBENCH_READ_ONLY", "") not in ("", "0")
+        self.watch: Watch | None = None
+        self._ran: dict[str, Any] | None = None
+        self._draft: tuple[dict[str, Any], float] | None = None
+        self._notice: dict[str, Any] | None = None
+        self._planned, self._seen = 0, 0
+        self._display: str | None = None
+        attached = runs.attach(run, self.workspace) if isinstance(run, str) else run
+        self.editor = Editor(spec_class(self.WORD), spec if attached is None else attached.entry.spec, main=self.MAIN, editors=self.EDITORS)
+        super().__init__()
+        # ipykernel 7.4 answers a page on the shell that opened the comm, which a running cell blocks; the page names its own subshell.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda _, named: named
+        self.about = {"id": uuid.uuid4().hex[:12], "word": self.WORD, "title": self.TITLE or self.WORD, "about": self.ABOUT,
+                      "example": bool(self.EXAMPLE), "readonly": self.readonly, "voila": self.voila, "curves": list(self.CURVES)}
+        self.form = self.editor.form
+        self.on_msg(self._asked)
+        self.editor.changed = self._edited
+        self._drafts = Drafts(self.workspace, self.WORD, self.editor.base)
+        if attached is None:
+            self._take_up_draft()
+            attached = self._last_of_this()
+        if attached is not None:
+            self.attach(attached)
+        self._refresh()
+        self._plan()
+
+    # What a notebook calls -----------------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Spec:
+        """The spec as it stands.
+
+        Raises
+        ------
+        SpecError
+            With all its problems, where it does not hold.
+        """
+        if self.editor.spec is None:
+            raise SpecError(self.editor.problems, source=f"{self.WORD} panel")
+        return self.editor.spec
+
+    def run(self, *, again: bool = False, wait: bool = True) -> Run | still.Pending:
+        """The same as the Run button; in a cell it waits, and Stop in the panel still works meanwhile.
+
+        A run of this very spec on the same inputs that is at work or done is shown, not repeated. In Voila nothing starts.
+
+        Raises
+        ------
+        SpecError, NotFoundError, SourceError, PolicyError
+            Before anything starts.
+        RunFailedError
+            When the run failed or was stopped, after waiting.
+        """
+        if self.voila:
+            _, found, _ = runs.foresee(self.spec, self.workspace, estimate=False) if self.editor.spec else ({}, None, {})
+            if found is None:
+                return still.Pending(self)
+            self.attach(found)
+            return found
+        run = self._submit(again)
+        if wait:
+            try:
+                run.wait(check=False)
+            finally:  # an interrupted cell waits no longer; the run goes on
+                self._ended()
+            entry = run.entry
+            if entry.state != "done":
+                run.wait()
+        return run
+
+    def attach(self, run: Run | str) -> None:
+        """Show a run."""
+        run = runs.attach(run, self.workspace) if isinstance(run, str) else run
+        with self._lock:
+            if self.watch is not None and self.watch.run.id == run.id:
+                return
+            if self.watch is not None:
+                self.watch.close()
+            self.watch = Watch(run, self._heard)
+            self._ran = self.watch.entry.spec
+        self._refresh()
+
+    def close(self) -> None:
+        """End the panel; the run goes on."""
+        if getattr(self, "watch", None) is not None:
+            self.watch.close()
+        super().close()
+
+    # Hooks of a subclass -------------------------------------------------------------------------------------------------------
+
+    def made(self, run: Run) -> dict[str, Any]:
+        """What the Results tab shows of an ended run, as JSON for the panel's own view; off the page's thread."""
+        return {"html": getattr(run.output, "_repr_html_", lambda: "")() if run.output is not None else "", "result": run.result}
+
+    def next_step(self, run: Run) -> dict[str, Any] | None:
+        """The one thing to do next: ``{"label": "Train on it", "word": "train", "spec": {…}}``."""
+        return None
+
+    def needs(self) -> dict[str, Any] | None:
+        """What needs the person now, beyond the spec and the run: ``{"level", "text", "action"}``, or None."""
+        return None
+
+    def alive(self, fresh: dict[str, Any], events: list[Event]) -> None:
+        """Called with what came of the run, at most four times a second."""
+
+    # Asked by the page ---------------------------------------------------------------------------------------------------------
+
+    def act_put(self, path: list, value: Any) -> None:
+        self.editor.put(path, value)
+
+    def act_reset(self, path: list) -> None:
+        self.editor.reset(path)
+
+    def act_insert(self, path: list, index: int, value: Any) -> None:
+        self.editor.insert(path, index, value)
+
+    def act_remove(self, path: list, index: int) -> None:
+        self.editor.remove(path, index)
+
+    def act_move(self, path: list, index: int, to: int) -> None:
+        self.editor.move(path, index, to)
+
+    def act_yaml(self, text: str) -> None:
+        self.editor.write(text)
+
+    def act_undo(self) -> None:
+        self.editor.undo()
+
+    def act_redo(self) -> None:
+        self.editor.redo()
+
+    def act_example(self) -> None:
+        self.editor.replace(self.EXAMPLE)
+
+    def act_restore(self) -> None:
+        """Take up the draft of an earlier page."""
+        if self._draft:
+            mapping, self._draft = self._draft[0], None
+            self.editor.replace(mapping)
+
+    def act_discard(self) -> None:
+        """Forget the draft; what is edited goes back to where it began."""
+        self._draft = self._notice = None
+        self.editor.replace(self.editor.base)
+        self._attend()
+
+    @slow
+    def act_run(self, again: bool = False) -> None:
+        try:
+            self._submit(again)
+        except WorkbenchError as error:
+            self._note("error", str(error))
+            raise
+
+    def act_stop(self) -> None:
+        if self.watch is not None:
+            self.watch.run.stop()
+            self.watch.entry = self.watch.run.entry
+            self._refresh()
+
+    @slow
+    def act_recover(self) -> None:
+        """Attach again to a run that was lost sight of."""
+        if self.watch is not None:
+            self.watch.run.recover()
+            self._refresh()
+
+    @slow
+    def act_next(self) -> None:
+        """Open the panel of the next step below this one."""
+        step = self.results.get("next")
+        if step:
+            from . import panel_class
+
+            self.opened = [panel_class(step["word"])(step["spec"], workspace=self.workspace)]
+
+    @slow
+    def ask_estimate(self) -> dict[str, Any]:
+        """What a run would take, from a trial where the word makes one."""
+        inputs, found, estimate = runs.foresee(self.spec, self.workspace)
+        self.plan = {"inputs": inputs, "found": found.id if found else None, "estimate": estimate, "text": still.plan_text(found, estimate)}
+        return self.plan
+
+    def ask_names(self, kind: str, text: str = "", most: int = 30) -> list[dict[str, str]]:
+        """Datasets, models or assessments that exist, for a searchable list."""
+        return still.named(self.workspace, kind, text, most)
+
+    @slow
+    def ask_points(self, name: str, low: float | None = None, high: float | None = None, columns: int = WIDE, run: str | None = None) -> Reply:
+        """A curve of this run (or another's) as Float64 pairs, thinned to what so many pixels show."""
+        if self.watch is None and run is None:
+            return {"count": 0}, [b""]
+        curves = self.watch.curves if self.watch is not None and run in (None, self.watch.run.id) else self._others(run)
+        curve = curves.get(name)
+        window = curve.window(low, high, columns)
+        return {"name": name, "run": run or self.watch.run.id, "count": curve.count, "thinned": len(window) < curve.count}, [window.tobytes()]
+
+    def ask_differences(self) -> dict[str, Any]:
+        """How the spec differs from that of the last run of this word."""
+        last = next(iter(Journal(self.workspace).entries(word=self.WORD, limit=1)), None)
+        if last is None or self.editor.spec is None:
+            return {"run": None, "rows": []}
+        return {"run": last.id, "when": ago(last.submitted), "rows": still.differences(last.spec, self.editor.spec.to_dict())}
+
+    # Inside --------------------------------------------------------------------------------------------------------------------
+
+    def _asked(self, _: Any, content: Any, buffers: list[Any]) -> None:
+        """Answer a message ``{"ask": name, "id": id, "with": {…}}`` of the page with ``{"reply": id, "value" or "error": …}``."""
+        if not isinstance(content, dict) or "ask" not in content:
+            return
+        name, known = str(content["ask"]), content.get("with") or {}
+        method = getattr(self, f"act_{name}", None) or getattr(self, f"ask_{name}", None)
+        if method is None:
+            self.send({"reply": content.get("id"), "error": f"no answer to {name!r}"})
+            return
+        if method.__name__.startswith("act_") and self.readonly:
+            self.send({"reply": content.get("id"), "error": "visitors can look and change nothing"})
+            return
+        if buffers:
+            known = {**known, "buffers": buffers}
+        if getattr(method, "slow", False):
+            aside(self._answer, method, known, content)
+        else:
+            with self._lock:
+                self._answer(method, known, content)
+
+    def _answer(self, method: Callable[..., Reply], known: dict[str, Any], content: dict[str, Any]) -> None:
+        reply: dict[str, Any] = {"reply": content.get("id")}
+        sent: list[Any] = []
+        self._seen = max(self._seen, content.get("seq") or 0)
+        try:
+            value = method(**known)
+            if isinstance(value, tuple):
+                value, sent = value
+            reply["value"] = value
+        except WorkbenchError as error:
+            reply["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - a page is always answered
+            reply["error"] = f"{type(error).__name__}: {error}"
+        self.send(reply, sent)
+
+    def _submit(self, again: bool) -> Run:
+        spec = self.spec
+        with self._lock:
+            self._notice = None
+            if self.watch is None or self.watch.entry.state in ENDED:
+                self.status = {**self.status, "state": "starting", "sign": SIGNS["starting"], "words": "", "active": False}
+        try:
+            run = runs.submit(spec, self.workspace, again=again)
+        except BaseException:
+            self._refresh()
+            raise
+        self._draft = None
+        self.attach(run)
+        self.editor.base = json.loads(json.dumps(self.editor.mapping))
+        self._refresh()
+        self._picture()
+        return run
+
+    def _heard(self, watch: Watch, fresh: dict[str, Any], events: list[Event]) -> None:
+        """On the feed's thread: new points go to the page as they are, the rest as state."""
+        if watch is not self.watch:
+            return
+        if fresh:
+            names = list(fresh)
+            self.send({"points": watch.run.id, "names": names}, [fresh[n].tobytes() for n in names])
+        if any(e.kind in ("log", "sample", "mark", "point") for e in events) and self.live.get("curves") != watch.names or any(
+                e.kind in ("log", "sample", "mark") for e in events):
+            self.live = watch.live()
+        if any(e.kind == "state" for e in events) and watch.entry.state in ENDED:
+            self._ended()
+        else:
+            self._state()
+        self.alive(fresh, events)
+
+    def _ended(self) -> None:
+        if self.watch is not None:
+            self.watch.entry = self.watch.run.entry
+        self._refresh()
+
+    def _edited(self) -> None:
+        self._notice = None if self._notice and self._notice.get("level") == "error" else self._notice
+        self._drafts.keep(self.editor.mapping)
+        self._state()
+        self._plan()
+
+    def _refresh(self) -> None:
+        """Everything, from the run and the spec as they are."""
+        watch = self.watch
+        if watch is not None:
+            self.live = watch.live()
+        self._state()
+        if watch is not None and watch.entry.state in ENDED:
+            aside(self._results, watch)
+        elif self.results:
+            self.results = {}
+
+    def _results(self, watch: Watch) -> None:
+        try:
+            made = self.made(watch.run) if watch.entry.state == "done" else {}
+            step = self.next_step(watch.run) if watch.entry.state == "done" else None
+        except (WorkbenchError, OSError, KeyError) as error:  # what it made may be gone since
+            made, step = {"error": str(error)}, None
+        if watch is self.watch:
+            self.results = {**made, "run": watch.run.id, "next": step}
+            self._picture()
+
+    def _state(self) -> None:
+        with self._lock:
+            editor = self.editor
+            self.edit = {**editor.state(), "seen": self._seen}
+            same = self._ran is not None and editor.spec is not None and editor.spec.to_dict() == self._ran
+            if self.watch is not None:
+                self.status = {**self.watch.status(), "edited": not same, "name": self.watch.entry.name}
+            else:
+                state = "empty" if not editor.mapping else "editing" if editor.spec is not None else "invalid"
+                self.status = {"state": state, "sign": SIGNS[state], "words": "", "active": False, "edited": True,
+                               "name": str(runs._name(editor.spec)) if editor.spec else str(editor.mapping.get("name") or "")}
+            self._attend()
+
+    def _attend(self) -> None:
+        """The one line for what needs the person now; the spec's own problems come first."""
+        editor, watch = self.editor, self.watch
+        found: dict[str, Any] | None = None
+        if editor.problems and (editor.mapping or editor._text is not None):
+            first, more = editor.problems[0], len(editor.problems) - 1
+            text = f"{first}" + (f" · and {more} more" if more else "")
+            action = {"label": "Go to", "path": first.path} if first.path else {"label": "Go to", "tab": "code"}
+            found = {"level": "warning", "text": text, "action": action}
+        elif watch is not None and watch.state == "lost":
+            found = {"level": "warning", "text": f"Lost sight of the run: {watch.status()['words']}. It may go on.",
+                     "action": {"label": "Attach again", "ask": "recover"}}
+        elif self._notice:
+            found = self._notice
+        elif watch is not None and watch.entry.state == "failed":
+            what = str((watch.entry.failure or {}).get("what", "failed")).splitlines()[0][:400]
+            found = {"level": "error", "text": what, "action": {"label": "See what failed", "tab": "results"}}
+        elif self.plan.get("error") and editor.spec is not None:
+            path = next((f["name"] for f in editor.form["fields"] if f.get("refers")), "")
+            found = {"level": "warning", "text": self.plan["error"], "action": {"label": "Go to", "path": path} if path else None}
+        elif self._draft:
+            found = {"level": "info", "text": f"Edits from {ago(self._draft[1])} were not run.",
+                     "action": {"label": "Take them up", "ask": "restore"}, "other": {"label": "Discard", "ask": "discard"}}
+        self.attention = found or self.needs() or {}
+
+    def _note(self, level: str, text: str, action: dict[str, Any] | None = None) -> None:
+        self._notice = {"level": level, "text": text, "action": action}
+        self._attend()
+
+    def _plan(self) -> None:
+        """Look ahead a moment after the last change: what would run, or why it can't."""
+        self._planned += 1
+        if self.editor.spec is None:
+            self.plan = {}
+            return
+        aside(self._foresee, self._planned)
+
+    def _foresee(self, number: int) -> None:
+        time.sleep(0.3)
+        spec = self.editor.spec
+        if number != self._planned or spec is None:
+            return
+        try:
+            inputs, found, estimate = runs.foresee(spec, self.workspace, estimate=self.ESTIMATES)
+            plan = {"inputs": inputs, "found": found.id if found else None, "estimate": estimate, "text": still.plan_text(found, estimate)}
+        except (WorkbenchError, OSError, ImportError) as error:
+            plan = {"error": str(error)}
+        if number == self._planned:
+            self.plan = plan
+            if self.watch is None and plan.get("found"):
+                self.attach(plan["found"])
+            self._attend()
+
+    def _last_of_this(self) -> Run | None:
+        """The newest run of this very spec that is at work or did not come to its end; a done one is found by its inputs too."""
+        if self.editor.spec is None:
+            return None
+        asked = self.editor.spec.to_dict()
+        entry = next((e for e in Journal(self.workspace).entries(word=self.WORD, limit=300) if e.spec == asked), None)
+        return Run(self.workspace, entry.id) if entry is not None and entry.state != "done" else None
+
+    def _take_up_draft(self) -> None:
+        draft = self._drafts.read()
+        if draft is None:
+            return
+        if self.voila and not self.readonly:  # nothing runs there by itself, and a reload is a new kernel
+            self.editor.replace(draft[0])
+            self._notice = {"level": "info", "text": f"Your edits from {ago(draft[1])} are taken up again.",
+                            "action": {"label": "Discard", "ask": "discard"}}
+        else:
+            self._draft = draft
+
+    def _others(self, run: str) -> Any:
+        from .curves import Curves
+        from .feed import Feed
+
+        if not hasattr(self, "_other_curves"):
+            self._other_curves: dict[str, Curves] = {}
+        if run not in self._other_curves:
+            self._other_curves[run] = Curves(Feed.of(self.workspace).events, run)
+        return self._other_curves[run]
+
+    # Display -------------------------------------------------------------------------------------------------------------------
+
+    def _ipython_display_(self) -> None:
+        """The live view, and beside it a picture that stays when there is no kernel; the view hides it."""
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({**data, "text/plain": str(self)}, metadata=metadata, raw=True)
+        if self._display is None:
+            self._display = f"workbench-{self.about['id']}"
+        display({"text/html": still.picture(self), "text/plain": ""}, raw=True, display_id=self._display)
+
+    def _picture(self) -> None:
+        """Draw the still picture again."""
+        if self._display is not None:
+            from IPython.display import display
+
+            display({"text/html": still.picture(self), "text/plain": ""}, raw=True, display_id=self._display, update=True)
+
+    def __str__(self) -> str:
+        return f"{self.about['title']} · {self.status.get('name') or 'new'}: {self.status.get('state')}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+__all__ = ["Panel", "RunFailedError", "slow"]

@@ -1,0 +1,94 @@
+"""What remains of a panel without a kernel: a picture in HTML; and small tables that panels say in words."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from workbench.display import flat, run_html
+from workbench.drawing import Markup, duration, escape, frame, head, number, pill, table_html
+from workbench.errors import WorkbenchError
+from workbench.registry import Registry
+from workbench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from workbench.runs import Run
+
+    from .panel import Panel
+
+
+def picture(panel: Panel) -> Markup:
+    """State, spec as a table, curves and results; the live view of the same panel hides it by its id."""
+    status, about = panel.status, panel.about
+    if panel.watch is not None:
+        body = run_html(panel.watch.run)
+        with contextlib.suppress(WorkbenchError, OSError):
+            if (output := panel.watch.run.output) is not None:
+                body += output._repr_html_()
+    else:
+        rows = [[k, v] for k, v in flat(panel.editor.mapping)]
+        body = frame(head(about["title"], status.get("name") or "new", pill(status["state"])),
+                     table_html(["field", "value"], rows) if rows else Markup(f"<p>{escape(about['about'])}</p>"))
+    return Markup(f'<div class="wbp-still wbp-still-{about["id"]}">{body}</div>')
+
+
+class Pending:
+    """What ``panel.run()`` gives where nothing runs by itself: nothing yet."""
+
+    state, result, output, id = "editing", None, None, None
+
+    def __init__(self, panel: Panel):
+        self.panel = panel
+
+    def _repr_html_(self) -> str:
+        return f'<p style="opacity:.7">{escape(self)}</p>'
+
+    def __repr__(self) -> str:
+        return f"Nothing has run yet: press Run in the {self.panel.about['title']} panel."
+
+
+def plan_text(found: Run | None, estimate: dict[str, Any]) -> str:
+    """What a run will take, in a line."""
+    if found is not None:
+        entry = found.entry
+        return "Is there already: it will be shown, not repeated" if entry.state == "done" else f"Is {entry.state} already"
+    parts = []
+    for name, value in estimate.items():
+        if isinstance(value, dict | list) or value is None:
+            continue
+        if name in ("seconds", "time"):
+            parts.insert(0, f"about {duration(float(value))}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            parts.append(f"{number(value)} {name.replace('_', ' ')}")
+        else:
+            parts.append(f"{name.replace('_', ' ')}: {value}")
+    return ", ".join(parts)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, str]]:
+    """Fields whose values differ: path, was, now.
+
+    Examples
+    --------
+    >>> differences({"seed": 0, "model": {"size": "1M"}}, {"seed": 0, "model": {"size": "10M"}})
+    [{'path': 'model.size', 'was': '1M', 'now': '10M'}]
+    """
+    was, new = dict(flat(before)), dict(flat(now))
+    return [{"path": p, "was": str(was.get(p, "–")), "now": str(new.get(p, "–"))} for p in dict.fromkeys([*was, *new])
+            if was.get(p) != new.get(p)]
+
+
+def named(workspace: Workspace, kind: str, text: str, most: int) -> list[dict[str, str]]:
+    """What exists of a kind and matches, the newest first: value, and a note that tells versions apart."""
+    registry, found = Registry(workspace), []
+    words = text.lower().partition("@")
+    seen: set[str] = set()
+    for version in registry.versions(kind):
+        if words[0] not in version.name.lower():
+            continue
+        if version.name not in seen:
+            seen.add(version.name)
+            found.append({"value": version.name, "note": "newest"})
+            found += [{"value": f"{version.name}@{alias}", "note": digest[:12]} for alias, digest in registry.aliases(kind, version.name).items()]
+        found.append({"value": f"{version.name}@v{version.number}", "note": version.digest[:12]})
+    return [f for f in found if not words[1] or f["value"].lower().startswith(text.lower())][:most]
