@@ -323,7 +323,7 @@ def _checked(record: Record) -> Record:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        shown = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        shown = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
         if record.reason:
             return record._replace(text=shown)
         what = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"half of a surrogate pair, U+{code:04X},"

@@ -48,7 +48,7 @@ def symbols(text: str) -> float:
     if text.isascii():
         found = len(text.encode().translate(None, _LETTERS))
     else:
-        found = sum(unicodedata.category(c)[0] not in "MC" for c in _SYMBOL.findall(text))
+        found = sum(unicodedata.category(c) not in ("Mn", "Mc", "Me", "Cf") for c in _SYMBOL.findall(text))
     return found / max(len(text), 1)
 
 
