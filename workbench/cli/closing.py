@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .screen import clean, one_line, say, tell
 
 if TYPE_CHECKING:
-    from ..endpoint import Endpoint
+    from ..endpoint import Answer, Endpoint
     from ..workspace import Workspace
 
 PROMPTS = ("Return the", "Return True if", "Raises a", "The name of the", "If the value is")
@@ -39,9 +38,10 @@ def close_endpoint(workspace: Workspace, result: dict[str, Any], *, answer: bool
     from ..endpoint import Endpoint
 
     endpoint = Endpoint.open(result["endpoint"], workspace)
-    name = endpoint.document["name"]
+    name = endpoint.name
     if not endpoint.alive:
-        say(f"endpoint {name}: down. Start it again: workbench serve {_model(endpoint)} --name {name}")
+        models = " ".join(m["name"] for m in endpoint.document.get("models") or [])
+        say(f"endpoint {name} is down. Start it again: workbench serve {models} --name {name}")
         return
     say()
     say(f"Endpoint  {name} answers at {endpoint.address}")
@@ -54,16 +54,21 @@ def close_endpoint(workspace: Workspace, result: dict[str, Any], *, answer: bool
 
 def curl_line(endpoint: Endpoint) -> str:
     """A shell line that asks the endpoint."""
-    body = json.dumps({"model": _model(endpoint), "prompt": PROMPTS[0], "max_tokens": TOKENS})
-    return (f"curl -s {endpoint.address}/completions -H \"Authorization: Bearer $(cat {_quoted(endpoint.token_file)})\" "
-            f"-H 'Content-Type: application/json' -d '{body}'")
+    return endpoint.client_code(PROMPTS[0])["curl"]
 
 
 def python_line(endpoint: Endpoint) -> str:
-    """A shell line that asks the endpoint from Python, with nothing but what the workbench itself stands on."""
-    name = endpoint.document["name"]
-    return (f"{_python()} -c \"from workbench import Endpoint; "
-            f"print(Endpoint.open('{name}').complete('{PROMPTS[0]}', max_tokens={TOKENS}))\"")
+    """A shell line that asks the endpoint from Python: by OpenAI's client where it is installed, else by our own."""
+    import importlib.util
+    import shlex
+
+    if importlib.util.find_spec("openai"):
+        code = endpoint.client_code(PROMPTS[0])["python"]
+    else:
+        code = (f"from workbench import Endpoint; "
+                f"print(Endpoint.open({endpoint.name!r}, {str(endpoint.workspace.root)!r}).complete({PROMPTS[0]!r}, max_tokens={TOKENS}))")
+    # The code quotes with ': between " it stays readable, unless a path holds what a shell reads there.
+    return f'{_python()} -c "{code}"' if not set('"$`\\!') & set(code) else f"{_python()} -c {shlex.quote(code)}"
 
 
 def _answer(endpoint: Endpoint) -> None:
@@ -77,7 +82,7 @@ def _answer(endpoint: Endpoint) -> None:
         return
     say()
     say(f"Asked     {prompt!r}")
-    say(f"Answer    {one_line(text_of(answer), 300)}")
+    say(f"Answer    {one_line(answer.text, 300)!r}")
     span = longest_span(trace)
     if not span:
         say("Taught by no stretch of it stands in the training text")
@@ -91,22 +96,16 @@ def _answer(endpoint: Endpoint) -> None:
         say(f"          {around}")
 
 
-def telling_answer(endpoint: Endpoint) -> tuple[str, Any, dict[str, Any]]:
+def telling_answer(endpoint: Endpoint) -> tuple[str, Answer, dict[str, Any]]:
     """Among a few prompts, the answer with the longest stretch out of the training text: prompt, answer, trace."""
-    best = None
+    found = []
     for prompt in PROMPTS:
-        answer = endpoint.complete(prompt, max_tokens=TOKENS, temperature=0)
-        trace = endpoint.trace(answer["id"])
-        span = longest_span(trace)
-        length = len(span["text"]) if span else 0
-        if best is None or length > best[0]:
-            best = (length, prompt, answer, trace)
-    return best[1:]
-
-
-def text_of(answer: Any) -> str:
-    """The words of a completion."""
-    return str(answer["choices"][0]["text"]) if isinstance(answer, dict) else str(answer)
+        for options in ({"temperature": 0}, {"temperature": 0.6, "seed": 1}):
+            answer = endpoint.complete(prompt, max_tokens=TOKENS, **options)
+            trace = endpoint.trace(answer)
+            span = longest_span(trace)
+            found.append((len(span["text"]) if span else 0, prompt, answer, trace))
+    return max(found, key=lambda f: f[0])[1:]
 
 
 def longest_span(trace: dict[str, Any]) -> dict[str, Any] | None:
@@ -130,29 +129,17 @@ def text_around(workspace: Workspace, trace: dict[str, Any], record: dict[str, A
     return clean(" ".join(f"…{before}»{text[start:end]}«{after}…".split()))
 
 
-def _model(endpoint: Endpoint) -> str:
-    models = endpoint.document.get("models") or [{}]
-    return models[0].get("name", "")
-
-
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
-def _quoted(path: object) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
-
-
 def _python() -> str:
     """How this Python is called from the directory at hand."""
+    import shlex
     import sys
 
-    executable = Path(sys.executable)
-    if executable.is_relative_to(Path.cwd()):
-        return f"./{executable.relative_to(Path.cwd())}"
-    return _quoted(executable)
+    executable, here = Path(sys.executable), Path.cwd()
+    return f"./{executable.relative_to(here)}" if executable.is_relative_to(here) else shlex.quote(str(executable))
 
 
 def _absolute(workspace: Workspace, path: Any) -> str:

@@ -99,7 +99,8 @@ def result(run: Run) -> None:
     except Exception as error:  # noqa: BLE001 - what was made is told from the record where it can't be opened any more
         output = None
         tell(f"what it made can't be opened: {error}")
-    say(output if output is not None else f"{run.id}: done")
+    if output is not None or "monitor" not in made:
+        say(output if output is not None else f"{run.id}: done")
     if "dataset" in made:
         _dropped(output)
         say(f"next: workbench train --data {made['dataset']}")
@@ -109,8 +110,12 @@ def result(run: Run) -> None:
     elif "assessment" in made and made.get("passed"):
         say(f"next: workbench models alias {entry.spec['model']} production, or workbench serve {entry.spec['model'].partition('@')[0]}")
     elif "monitor" in made:
-        say(f"metrics: {made.get('metrics', '–')}")
-        say(f"stop it: workbench stop {made['monitor']}")
+        over = entry.spec.get("seconds") is not None
+        say(f"watched for {entry.spec['seconds']:g} s" if over else f"watching; metrics at {made.get('metrics', '–')}")
+        for alert in made.get("alerts") or []:
+            say(f"alert {alert['rule']}: {alert['summary']}" + (" (it has ended)" if alert.get("ended") else ""))
+        if not over:
+            say(f"next: workbench stop {made['monitor']} ends it")
 
 
 def _dropped(dataset: Any) -> None:
@@ -161,7 +166,7 @@ def _quantity(name: str, value: Any) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if "second" in name and "per_second" not in name:
             return duration(value)
-        if "byte" in name and "per" not in name:
+        if name == "memory" or ("byte" in name and "per" not in name):
             return size(value)
         return value
-    return str(value)
+    return "; ".join(map(str, value)) or None if isinstance(value, list) else str(value)

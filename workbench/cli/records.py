@@ -107,47 +107,41 @@ def find_thing(workspace: Workspace, what: str,
     from ..errors import NotFoundError, near
     from ..journal import Journal
     from ..registry import Registry
-    from ..runs import attach as attach_run
 
-    known: dict[str, list[str]] = {}
-    name, registry = what.partition("@")[0], Registry(workspace)
-    for kind in kinds:
-        if kind == "run":
-            known[kind] = [e.id for e in Journal(workspace).entries(limit=200)]
-            if any(i.startswith(what) for i in known[kind]):
-                return kind, attach_run(what, workspace)
-        elif kind == "endpoint":
-            known[kind] = endpoint_names(workspace)
-            if what in known[kind]:
-                from ..endpoint import Endpoint
-
-                return kind, Endpoint.open(what, workspace)
-        elif kind == "monitor":
-            known[kind] = monitor_names(workspace)
-            if what in known[kind]:
-                return kind, what
-        else:
-            known[kind] = registry.names(kind)
-            if name in known[kind]:
-                return kind, _opener(kind).open(what, workspace)
+    registry = Registry(workspace)
+    known = {kind: [e.id for e in Journal(workspace).entries(limit=200)] if kind == "run" else endpoint_names(workspace)
+             if kind == "endpoint" else monitor_names(workspace) if kind == "monitor" else registry.names(kind) for kind in kinds}
+    for kind, names in known.items():
+        if (what.partition("@")[0] if kind in ("dataset", "model", "assessment") else what) in names:
+            return kind, what if kind == "monitor" else _open(workspace, kind, what)
+    if any(run_id.startswith(what) for run_id in known.get("run", ())):  # the beginning of an id will do, where it is no name
+        return "run", _open(workspace, "run", what)
     close = near(what, [n for names in known.values() for n in names])
     listed = ", ".join(f"{len(names)} {kind}{'s' * (len(names) != 1)}" for kind, names in known.items())
     raise NotFoundError(f'nothing here is called "{what}"', allowed=f"a name among {listed}",
                         hint=f'Did you mean "{close}"?' if close else "List them: workbench runs, datasets, models, endpoints")
 
 
-def _opener(kind: str) -> Any:
+def _open(workspace: Workspace, kind: str, what: str) -> Any:
+    if kind == "run":
+        from ..runs import attach as attach_run
+
+        return attach_run(what, workspace)
+    if kind == "endpoint":
+        from ..endpoint import Endpoint
+
+        return Endpoint.open(what, workspace)
     if kind == "dataset":
         from ..dataset import Dataset
 
-        return Dataset
+        return Dataset.open(what, workspace)
     if kind == "model":
         from ..model import Model
 
-        return Model
+        return Model.open(what, workspace)
     from ..assessment import Assessment
 
-    return Assessment
+    return Assessment.open(what, workspace)
 
 
 def endpoint_names(workspace: Workspace) -> list[str]:
