@@ -131,7 +131,7 @@ def test_the_spec_is_put_in_and_a_change_of_it_is_told_field_by_field(place, wri
     run = drive(pipeline, place)
     assert run.state == "done", run.failure
     executed = json.loads((place.root / run.result["steps"]["one"]["notebook"]).read_text())
-    assert executed["cells"][-1]["outputs"][0]["text"].startswith("numbers [{'step': 'exact-duplicates'}]")
+    assert "".join(executed["cells"][-1]["outputs"][0]["text"]).startswith("numbers [{'step': 'exact-duplicates'}]")
     write_pipeline(folder, {"one": ["spec = None", "print(spec['name'], spec['steps'])"]}, specs={"one": {**spec, "split": {"seed": 3}}},
                    name="specs")
     assert why(pipeline, place) == {"one": "redone: spec changed: one.split.seed 0 → 3"}
