@@ -12,9 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from .storage import storage_errors, write_atomic
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    import psutil
 
 STEP = "WORKBENCH_STEP"
 """Environment variable that says for which step of a pipeline a process works; what is started to stay does not bear it."""
@@ -48,14 +52,32 @@ class Process:
             tree = [*top.children(recursive=True), top]
             with contextlib.suppress(psutil.Error):
                 top.terminate()
-            _, left = psutil.wait_procs([top], timeout=patience)
-            _, left = psutil.wait_procs(tree, timeout=0.5 if not left else 0)
+            left = _wait([top], patience)
+            left = _wait(tree, 0.0 if left else 0.5)
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(left, timeout=2)
+            _wait(left, 2.0)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
+
+
+def _wait(those: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those of the processes that still live after so many seconds; a zombie has ended, whether or not its parent cares."""
+    deadline = time.monotonic() + seconds
+    while left := [p for p in those if _lives(p)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def current() -> Process:
