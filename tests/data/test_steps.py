@@ -15,10 +15,13 @@ from workbench.data.steps import STEPS, compares, exact_duplicates, function, ju
 from workbench.errors import NotFoundError, SourceError
 
 PROSE = "The river rose in the night, and in the morning nobody could say where the old bridge had stood. "
+HINDI = "नमस्ते दुनिया, यह एक लंबा वाक्य है जिसमें बहुत सारे शब्द और मात्राएँ हैं और यह आगे भी चलता है।"
+CHINESE = ("这是一个足够长的句子，用来检查没有空格的文字是否会被留下来。每个字都不一样才好，所以我们多写一些不同的内容，"
+           "直到超过八十个字符为止，这样就够了吧，大概是的。也许还要再写几个字才行。")
 
 
 def table(*rows: dict) -> pa.Table:
-    return pa.Table.from_pylist([{"id": f"{n:016x}", "text": None, "image": None, **row} for n, row in enumerate(rows, 1)], working_schema())
+    return pa.Table.from_pylist([{"id": f"{n:016x}", **row} for n, row in enumerate(rows, 1)], working_schema())
 
 
 def decided(module, step, folder, *parts: pa.Table, keep: frozenset = frozenset()) -> dict:
@@ -51,11 +54,10 @@ def test_normalise_keeps_words_apart_and_indents_as_they_are():
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    (PROSE, ""), ("short", "too short"), (" " * 100, "too short"), (PROSE * 3000, "too long"), ("=-" * 20 + PROSE[:60], "symbols"),
+    (PROSE, ""), (HINDI, ""), (CHINESE, ""), ("short", "too short"), (" " * 100, "too short"), (PROSE * 3000, "too long"),
+    ("=-" * 20 + PROSE[:60], "symbols"),
     ("\n".join([PROSE[:50], "again and again", "again and again", "again and again"]), "repeated lines"),
-    ("spam and eggs " * 20, "repeated words"), ("नमस्ते दुनिया, यह एक लंबा वाक्य है जिसमें बहुत सारे शब्द और मात्राएँ हैं और यह आगे भी चलता है।", ""),
-    ("这是一个足够长的句子，用来检查没有空格的文字是否会被留下来。每个字都不一样才好，所以我们多写一些不同的内容，"
-     "直到超过八十个字符为止，这样就够了吧，大概是的。也许还要再写几个字才行。", "")])
+    ("spam and eggs " * 20, "repeated words")])
 def test_quality_says_which_rule_is_broken(text, reason):
     assert quality.judge(Quality(), text).reason == reason
 
