@@ -1,0 +1,63 @@
+"""The notebooks with small specs in a workspace of their own; run as a script, nbval executes them there.
+
+    python tests/notebooks/small.py [pytest options]
+
+Only the literal in each ``parameters`` cell is another one; every other cell is as committed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS: dict[str, Any] = {
+    "1-data.ipynb": {"word": "data", "name": "python-docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.5}]},
+    "2-train.ipynb": {"word": "train", "data": "python-docs", "model": {"size": "100K", "vocabulary": 512, "context": 64}, "tokens": 40_000,
+                      "every": {"evaluate": 20, "sample": 20}},
+    "3-assess.ipynb": {"word": "assess", "model": "python-docs-lm", "probes": [
+        {"probe": "bits_per_byte", "max_kilobytes": 8},
+        {"probe": "memorised", "passages": 10, "prompt_tokens": 8, "continuation_tokens": 8},
+        {"probe": "pii_generated", "generations": 10, "tokens": 8}, {"probe": "group_likelihood_gap"}]},
+    "4-serve.ipynb": {"word": "serve", "name": "python-docs", "models": [{"model": "python-docs-lm"}], "port": 0},
+    "5-monitor.ipynb": {"word": "monitor", "name": "monitor", "port": 0},
+}
+
+
+def small_workspace(folder: Path, specs: dict[str, Any] = SPECS) -> Path:
+    """A directory with ``workbench.toml`` and all notebooks, those named with another spec; returns the notebooks' folder."""
+    place = folder / "notebooks"
+    place.mkdir(parents=True)
+    (folder / "workbench.toml").write_text("")
+    (place / "pipeline.yaml").write_bytes((ROOT / "notebooks" / "pipeline.yaml").read_bytes())
+    for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        document = json.loads(source.read_text("utf-8"))
+        if source.name in specs:
+            cell = next(c for c in document["cells"] if "parameters" in c["metadata"].get("tags", []))
+            cell["source"] = f"spec = {specs[source.name]!r}"
+        (place / source.name).write_text(json.dumps(document), "utf-8")
+    return place
+
+
+def main(options: list[str]) -> int:
+    """Run nbval on the notebooks in order; leaves no process behind."""
+    from workbench.runs import shut_down
+    from workbench.workspace import Workspace
+
+    with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
+        notebooks = small_workspace(Path(folder))
+        options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "--nbval-kernel-startup-timeout=120", "-q",
+                   "--timeout=600", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={notebooks}", *options]
+        try:
+            files = map(str, sorted(notebooks.glob("*.ipynb")))
+            return subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=notebooks, check=False).returncode
+        finally:
+            shut_down(Workspace(folder).open())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
