@@ -23,7 +23,7 @@ from workbench.errors import RunFailedError, SpecError, WorkbenchError
 from workbench.events import Event
 from workbench.journal import ENDED, Journal
 from workbench.runs import Run
-from workbench.spec import Spec, spec_class
+from workbench.spec import Spec, parse_value, spec_class
 from workbench.workspace import Workspace
 
 from . import assembly, still
@@ -200,6 +200,10 @@ class Panel(anywidget.AnyWidget):
 
     def act_put(self, path: list, value: Any) -> None:
         self.editor.put(path, value)
+
+    def act_say(self, path: list, text: str) -> None:
+        """Put a value that was written as YAML."""
+        self.editor.put(path, parse_value(text))
 
     def act_reset(self, path: list) -> None:
         self.editor.reset(path)
