@@ -86,6 +86,7 @@ def _teach(workspace: Workspace) -> None:
     from workbench.dataset import record_id, record_schema, write_dataset
     from workbench.model import learn_tokenizer, llama_config, new_llama, save_tokenizer, write_model
 
+    torch.set_num_threads(1)  # two threads on a busy machine wait for each other: ten times the seconds
     records = []
     for number, (place, text) in enumerate(texts()):
         name = record_id("stdlib", place, text.encode())
