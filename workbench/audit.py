@@ -37,19 +37,23 @@ class AuditLog:
         self.head = self.path.with_suffix(".head")
 
     def append(self, action: str, **details: Any) -> dict[str, Any]:
-        """Add a line and return it; safe from any number of processes."""
+        """Add a line and return it; safe from any number of processes.
+
+        A log that lost lines is gone on with from the head that is kept beside it, so that the gap stays seen.
+        """
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
-                lines = file.read().splitlines(keepends=True)
-                if lines and not lines[-1].endswith(b"\n"):
+                data = file.read()
+                whole = data.rfind(b"\n") + 1
+                if whole < len(data):
                     # A writer was killed inside its line: that line never counted.
-                    file.truncate(file.tell() - len(lines.pop()))
-                last = json.loads(lines[-1]) if lines else {"seq": -1, "hash": _START}
-                entry = {"seq": last["seq"] + 1, "previous": last["hash"], "at": round(time.time(), 3),
-                         "who": _user(), "action": action, "details": details}
+                    file.truncate(whole)
+                seq, previous = self._follow(data[:whole])
+                entry = {"seq": seq, "previous": previous, "at": round(time.time(), 3), "who": _user(), "action": action,
+                         "details": details}
                 entry["hash"] = digest_bytes(canonical_json(entry))
                 file.seek(0, os.SEEK_END)
                 file.write(canonical_json(entry) + b"\n")
@@ -59,10 +63,29 @@ class AuditLog:
         return entry
 
     def entries(self) -> list[dict[str, Any]]:
-        """All lines, oldest first."""
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line]
+        """All lines, oldest first.
+
+        Raises
+        ------
+        StorageError
+            At a line that is none.
+        """
+        found = []
+        for number, line in enumerate(self._lines(self._read()[0]), 1):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise self._broken(number) from None
+        return found
+
+    def find(self, hash: str) -> dict[str, Any] | None:
+        """The line of a hash, or None; only a line that still gives that hash counts."""
+        for line in self._lines(self._read()[0]):
+            if hash.encode() in line:
+                entry = _checked(line)
+                if entry and entry["hash"] == hash:
+                    return entry
+        return None
 
     def verify(self) -> int:
         """Walk the chain and return its length.
@@ -70,25 +93,70 @@ class AuditLog:
         Raises
         ------
         StorageError
-            At the first line that was changed, or when lines are missing at the end.
+            At the first line that was changed or does not follow the one before, or when lines are missing at the end.
         """
+        data, head = self._read()
         previous, count = _START, 0
-        for line in (self.path.read_bytes().splitlines() if self.path.exists() else []):
-            try:
-                entry = json.loads(line)
-                claimed = entry.pop("hash")
-            except (ValueError, KeyError):
-                entry, claimed = {}, None
-            if (entry.get("seq"), entry.get("previous")) != (count, previous) or digest_bytes(canonical_json(entry)) != claimed:
-                raise StorageError(f"line {count + 1} was changed", where=self.path,
-                                   hint="Everything before it is intact; restore the rest from a backup")
-            previous, count = claimed, count + 1
-        if self.head.exists():
-            number, kept = self.head.read_text().split()
-            if int(number) >= count or (int(number) == count - 1 and kept != previous):
-                raise StorageError(f"holds {count} lines, but {int(number) + 1} were written", where=self.path,
-                                   hint="Lines are missing at the end; restore them from a backup")
+        for line in self._lines(data):
+            entry = _checked(line)
+            if entry is None or (entry.get("seq"), entry.get("previous")) != (count, previous):
+                raise self._broken(count + 1)
+            previous, count = entry["hash"], count + 1
+            if head and head[0] == entry["seq"] and head[1] != entry["hash"]:
+                raise StorageError(f"line {count} is not the one that was written", where=self.path,
+                                   hint="The log was written anew; restore it from a backup")
+        # A writer that was killed between the log and the head leaves the head one behind, never more.
+        written = head[0] + 1 if head else 0
+        if written > count:
+            raise StorageError(f"holds {count} lines, but {written} were written", where=self.path,
+                               hint="Lines are missing at the end; restore them from a backup")
+        if written < count - 1:
+            raise StorageError(f"says that {written} lines were written, but the log holds {count}", where=self.head,
+                               hint="It was removed or put back; restore it from a backup")
         return count
+
+    def _read(self) -> tuple[bytes, tuple[int, str] | None]:
+        """The log's bytes and its head, at one moment."""
+        if not self.path.exists():
+            return b"", self._head()
+        with open(self.path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return file.read(), self._head()
+
+    def _head(self) -> tuple[int, str] | None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            number, hash = self.head.read_text().split()
+            return int(number), hash
+        return None
+
+    def _follow(self, data: bytes) -> tuple[int, str]:
+        """Number and predecessor's hash of the next line."""
+        lines = self._lines(data[data.rfind(b"\n", 0, -1) + 1:])
+        last, head = (_checked(lines[-1]) if lines else None), self._head()
+        if head and (last is None or last["seq"] < head[0] or (last["seq"] == head[0] and last["hash"] != head[1])):
+            return head[0] + 1, head[1]
+        return (last["seq"] + 1, last["hash"]) if last else (data.count(b"\n"), _START)
+
+    @staticmethod
+    def _lines(data: bytes) -> list[bytes]:
+        """Lines that were written to their end; text may hold other line ends than this one."""
+        return data.split(b"\n")[:-1]
+
+    def _broken(self, number: int) -> StorageError:
+        return StorageError(f"line {number} was changed, or lines before it are missing", where=self.path,
+                            hint="Everything before it is intact; restore the rest from a backup")
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line that gives the hash it claims, or None."""
+    try:
+        entry = json.loads(line)
+        claimed = entry.pop("hash")
+        if digest_bytes(canonical_json(entry)) != claimed or not isinstance(entry["seq"], int):
+            return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return {**entry, "hash": claimed}
 
 
 def _user() -> str:

@@ -92,12 +92,11 @@ def assessment_html(assessment: Assessment) -> str:
     rows = []
     for judgement in verdict.judgements:
         rule, found = judgement.rule, judgement.evidence
-        bound = " and ".join(f"{sign} {b:g}" for sign, b in (("≤", rule.at_most), ("≥", rule.at_least)) if b is not None)
         beside = ", ".join(f"{k} {number(v)}" for k, v in (found.beside or {}).items()) if found else ""
         rows.append([rule.theme, _words(rule.metric), f"{found.value:.4g} {found.unit}".strip() if found else None,
                      f"{found.low:.4g} to {found.high:.4g}" if found else None,
-                     _interval(found.low, found.high, found.value, rule.at_most, rule.at_least) if found else None,
-                     bound, found.sample if found else None, beside, pill(judgement.status)])
+                     _interval(found.low, found.high, found.value, judgement.at_most, rule.at_least) if found else None,
+                     rule.bounds, found.sample if found else None, beside, pill(judgement.status)])
     headers = ["theme", "measure", "value", "95 % interval", "against the bound", "bound", "sample", "beside", ""]
     parts.append(table_html(headers, rows))
     judged = {j.rule.metric for j in verdict.judgements}

@@ -15,7 +15,9 @@ from .workspace import Workspace
 
 Kind = Literal["dataset", "model", "assessment"]
 PROTECTED = ("production",)
-"""Aliases that a policy must allow before a model bears them."""
+"""Aliases that a policy must allow before a model bears them, in whatever case they are written."""
+PERMIT_SECONDS = 3600
+"""Age from which a permit no longer opens anything."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -120,23 +122,29 @@ class Registry:
 
         Parameters
         ----------
-        permit : for a protected alias of a model, what ``policy.permit`` gave for that very digest.
+        permit : for a protected alias of a model, what ``assessment.permit_for`` gave for that very digest; it counts
+            for an hour, and only if the audit log holds the line that records it.
 
         Raises
         ------
         PolicyError
-            When the alias is protected and no permit for this digest is shown.
+            When the alias is protected and no valid permit for this digest is shown.
         """
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", alias) or re.fullmatch(r"v\d+|latest|[0-9a-f]{6,64}", alias):
             raise SpecError.one("alias", f"received {alias!r}; expected a word that is no version, digest or 'latest'")
         version = self.resolve(kind, reference)
-        if kind == "model" and alias in PROTECTED and getattr(permit, "digest", None) != version.digest:
+        if kind == "model" and alias.casefold() in PROTECTED and not self._permitted(version.digest, permit):
             raise PolicyError(f'the alias "{alias}" needs a passing assessment', where=version.reference,
                               hint=f"Run: workbench assess {version.name}")
         self.database.execute("INSERT INTO aliases VALUES (?,?,?,?,?) ON CONFLICT (kind, name, alias) DO UPDATE SET "
                               "digest = excluded.digest, at = excluded.at", (kind, version.name, alias, version.digest, time.time()))
         self.workspace.audit.append("alias", kind=kind, name=version.name, alias=alias, digest=version.digest)
         return version
+
+    def _permitted(self, digest: str, permit: object) -> bool:
+        entry = self.workspace.audit.find(getattr(permit, "proof", None) or "-")
+        return (entry is not None and entry["action"] == "permit" and entry["details"].get("model") == digest
+                and getattr(permit, "digest", None) == digest and time.time() - entry["at"] <= PERMIT_SECONDS)
 
     def _version(self, row) -> Version:
         return Version(row["kind"], row["name"], row["number"], row["digest"], self.workspace.root / row["path"],

@@ -1,0 +1,119 @@
+"""A run of assess: each probe a task of its own, their evidence held against the policy, and the model card."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..assessment import workspace_policy, write_assessment
+from ..dataset import Dataset
+from ..errors import NotFoundError, SourceError
+from ..events import Events
+from ..model import Model
+from ..policy import Evidence, Policy, judge
+from ..registry import Registry
+from ..storage import digest_json, write_atomic
+from ..workspace import Workspace
+from .card import model_card
+from .probes import KINDS
+from .spec import AssessSpec
+
+if TYPE_CHECKING:
+    from ..runs import RunContext
+
+
+def inputs(spec: AssessSpec, workspace: Workspace) -> dict[str, str]:
+    """Digests of model, dataset and policy (its waivers too); refuses what can't be assessed.
+
+    Raises
+    ------
+    NotFoundError, SourceError, SpecError
+    """
+    registry = Registry(workspace)
+    model = Model(registry.resolve("model", spec.model).path)
+    if spec.data:
+        data = Dataset(registry.resolve("dataset", spec.data).path)
+    else:
+        taught = model.manifest.get("dataset") or {}
+        if not taught:
+            raise NotFoundError("does not say which dataset taught it", where=model.reference, hint="Name one: --data NAME")
+        data = Dataset(registry.by_digest("dataset", taught["digest"]).path)
+    if data.modality != "text":
+        raise SourceError("holds images, and a language model is measured on text", where=data.reference, received=data.modality,
+                          allowed="a dataset of text")
+    for probe in spec.probes:
+        probe.check(model, data)
+    policy = spec.policy or workspace_policy(workspace)
+    return {"model": model.digest, "data": data.digest, "policy": digest_json(policy.model_dump(mode="json"))}
+
+
+def execute(spec: AssessSpec, run: RunContext) -> dict[str, Any]:
+    """Measure, judge, write the card, commit."""
+    workspace, registry = run.workspace, Registry(run.workspace)
+    model = Model(registry.by_digest("model", run.inputs["model"]).path)
+    data = Dataset(registry.by_digest("dataset", run.inputs["data"]).path)
+    policy = spec.policy or workspace_policy(workspace)
+    run.log(f"{model.reference} ({model.manifest['parameters']:,} parameters) on {data.reference}, by {len(spec.probes)} probes")
+    if data.digest != (model.manifest.get("dataset") or {}).get("digest"):
+        run.log(f"{data.reference} is not what taught {model.reference}: rules about its own data will find no evidence", level="warning")
+    items = [{"root": str(workspace.root), "run": run.id, "number": n, "probe": p.model_dump(mode="json"), "model": str(model.path),
+              "data": str(data.path), "policy": policy.digest(), "seed": spec.seed} for n, p in enumerate(spec.probes)]
+    evidence = [Evidence(**{**e, "examples": tuple(e["examples"])}) for e in run.map(measure, items, label="probes", unit="probes")]
+    return _conclude(spec, run, model, data, policy, evidence)
+
+
+def _conclude(spec: AssessSpec, run: RunContext, model: Model, data: Dataset, policy: Policy, evidence: list[Evidence]) -> dict[str, Any]:
+    taught = (model.manifest.get("dataset") or {}).get("digest")
+    verdict = judge(policy, evidence, model=model.digest, dataset=taught, now=time.time())
+    assessment = write_assessment(
+        run.workspace, spec.name or model.name, model={"name": model.name, "digest": model.digest}, taught=taught,
+        dataset={"name": data.name, "digest": data.digest}, policy=policy, evidence=evidence,
+        card=model_card(model, data, evidence, verdict), run=run.id)
+    for found in evidence:
+        run.point(found.metric, 0, found.value)
+    run.mark("verdict", passed=verdict.passed, words=verdict.words)
+    run.log(f"{model.reference} {verdict.words}", level="info" if verdict.passed else "warning")
+    return {"assessment": assessment.name, "digest": assessment.digest, "passed": verdict.passed, "words": verdict.words}
+
+
+def measure(item: dict[str, Any]) -> dict[str, Any]:
+    """Evidence of one probe, as JSON: what a task does.
+
+    It is kept beside the run, so that a run that is taken up again measures nothing twice.
+    """
+    workspace = Workspace(item["root"])
+    kept = workspace.path("runs", item["run"], f"probe-{item['number']}.json")
+    if kept.exists():
+        return json.loads(kept.read_text("utf-8"))
+    from .subject import Subject
+
+    begin = time.monotonic()
+    probe = KINDS[item["probe"]["probe"]].model_validate(item["probe"])
+    model, data = Model(workspace.root / item["model"]), Dataset(workspace.root / item["data"])
+    with _one_thread():
+        found = probe.measure(Subject(workspace, model, data, item["seed"]))
+    evidence = {"metric": probe.probe, **asdict(found), "model": model.digest, "dataset": data.digest, "policy": item["policy"],
+                "at": round(time.time(), 3)}
+    write_atomic(kept, json.dumps(evidence))
+    beside = ", ".join(f"{k} {v:.4g}" for k, v in (found.beside or {}).items())
+    Events(workspace).append(item["run"], "log", name="info", text=(
+        f"{probe.probe} {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] {found.unit}, {found.sample} samples"
+        + f" ({beside})" * bool(beside) + f", in {time.monotonic() - begin:.1f} s"))
+    return evidence
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums come out the same on every machine's number of cores, and tasks side by side share them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
