@@ -63,7 +63,6 @@ class Gang:
         self.logs, self.threads = logs, threads
         self.topic = f"workbench-{run}-{attempt}-{os.urandom(3).hex()}"
         self.workers: list[tuple[str, str]] = []
-        self.pids: dict[int, int] = {}
         self._numbers = itertools.count(1)
         self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lost: set[str] = set()
@@ -138,7 +137,7 @@ class Gang:
         target : ``package.module:function``.
         ranks : fewer than were claimed.
         stop : when set, the ranks are frozen together at one step and asked to end there.
-        on_message : gets what ranks send, with ``rank`` and ``kind``.
+        on_message : gets what ranks send, with ``rank`` and ``kind``; and before that which ranks were started.
 
         Raises
         ------
@@ -151,7 +150,7 @@ class Gang:
         watch = _Watch(plan)
         asked, pinged = False, time.monotonic()
         try:
-            self._start(plan, watch)
+            on_message({"kind": "started", "ranks": self._start(plan, watch)})
             while not watch.complete:
                 with contextlib.suppress(queue.Empty):
                     message = self._heard.get(timeout=0.25)
@@ -178,19 +177,21 @@ class Gang:
         number = next(self._numbers)
         self.logs.mkdir(parents=True, exist_ok=True)
         return {"token": f"{self.run}/{self.attempt}/{number}", "run": self.run, "attempt": self.attempt, "topic": self.topic,
-                "world": count, "main": hosts[0], "threads": self.threads, "target": target, "argument": argument, "logs": str(self.logs),
+                "world": count, "main": hosts[0], "threads": self.threads, "target": target, "argument": argument,
                 "ranks": [{"rank": r, "worker": address, "host": h, "local_rank": hosts[:r].count(h),
                            "local_world": hosts.count(h), "node": nodes.index(h),
                            "log": str(self.logs / f"rank-{r}.log")} for r, (address, h) in enumerate(workers)]}
 
-    def _start(self, plan: dict[str, Any], watch: _Watch) -> None:
+    def _start(self, plan: dict[str, Any], watch: _Watch) -> list[dict[str, Any]]:
         addresses = [r["worker"] for r in plan["ranks"]]
         answers = self.client.run(host.start, plan, workers=addresses, on_error="return")
+        pids: dict[int, int] = {}
         for address, answer in answers.items():
             if isinstance(answer, BaseException):
                 raise RankLost(f"no rank could be started on {address}: {answer}")
-            self.pids.update(answer)
+            pids |= answer
         watch.begin(time.monotonic())
+        return [{"rank": r["rank"], "worker": r["worker"], "host": r["host"], "pid": pids[r["rank"]]} for r in plan["ranks"]]
 
     def _tell(self, plan: dict[str, Any], message: list, ranks: list[int] | None = None) -> None:
         self._on_workers(host.tell, plan["token"], message, ranks, workers=[r["worker"] for r in plan["ranks"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin
 
 from ..forkserver import Child, Forkserver
+from ..workspace import Workspace
 
 ORPHANED = 90.0
 """Seconds without a word from the driver after which a rank is ended: nobody waits for it any more."""
@@ -21,18 +23,10 @@ PRELOAD = ("workbench.train.objectives.pretrain", "workbench.train.tokens", "wor
 
 
 class RankHost(WorkerPlugin):
-    """Keeps a forkserver on each worker and the ranks that were forked from it.
-
-    Parameters
-    ----------
-    logs : directory for the forkserver's own output.
-    """
+    """Keeps a forkserver on each worker and the ranks that were forked from it."""
 
     name = "workbench-ranks"
     idempotent = True
-
-    def __init__(self, logs: str):
-        self.logs = logs
 
     def setup(self, worker: Worker) -> None:
         """Start the forkserver; its imports go on in the background."""
@@ -41,8 +35,10 @@ class RankHost(WorkerPlugin):
         self.heard: dict[str, float] = {}
         self.newest: dict[str, int] = {}
         self.lock = threading.Lock()
+        root = os.environ.get("WORKBENCH_ROOT")
+        logs = Workspace(root).path("logs") if root else Path(worker.local_directory)
         # Dask's nanny trims memory after each free (twice the CPU a step) and sets one thread for all.
-        self.forkserver = Forkserver(PRELOAD, log=Path(self.logs) / "forkserver.log", environment={
+        self.forkserver = Forkserver(PRELOAD, log=logs / "forkserver.log", environment={
             "MALLOC_TRIM_THRESHOLD_": None, "OMP_NUM_THREADS": None, "MKL_NUM_THREADS": None, "OPENBLAS_NUM_THREADS": None,
             "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"})
 
@@ -51,12 +47,12 @@ class RankHost(WorkerPlugin):
         self.forkserver.close()
 
     @classmethod
-    def of(cls, worker: Worker, logs: str) -> RankHost:
+    def of(cls, worker: Worker) -> RankHost:
         """The worker's host; a worker that bears none yet gets one."""
         found = worker.plugins.get(cls.name)
         if found is None or not found.forkserver.alive:
             if found is None:
-                found = worker.plugins[cls.name] = cls(logs)
+                found = worker.plugins[cls.name] = cls()
             found.setup(worker)
         return found
 
@@ -140,7 +136,7 @@ def _tail(log: str, most: int = 2000) -> str:
 
 async def start(plan: dict[str, Any], dask_worker: Worker) -> dict[int, int]:
     """Fork a worker's ranks; waits for the forkserver off the event loop."""
-    host = RankHost.of(dask_worker, plan["logs"])
+    host = RankHost.of(dask_worker)
     return await asyncio.to_thread(host.start, plan)
 
 

@@ -35,6 +35,10 @@ class Recorder:
         elif kind == "sample":
             self.run.sample(message["text"], step=message["step"], prompt=message["prompt"])
             self.tracker.text(f"samples/{message['step']:06d}.txt", f"{message['prompt']}|{message['text']}\n")
+        elif kind == "started":
+            self.run.mark("ranks", ranks=message["ranks"])
+        elif kind == "reads":
+            self.run.mark("reads", rank=message["rank"], step=message["step"], windows=message["windows"])
         elif kind == "checkpoint":
             self.run.mark("checkpoint", step=message["step"])
         elif kind == "trial":

@@ -62,12 +62,9 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
 
 def warm(client: Client) -> None:
     """Let each worker, also one that comes later, begin to keep a warm forkserver; returns at once."""
-    import os
-
     from .host import RankHost
 
-    root = os.environ.get("WORKBENCH_ROOT")
-    client.register_plugin(RankHost(str(Workspace.find(root).path("logs"))))
+    client.register_plugin(RankHost())
 
 
 def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:

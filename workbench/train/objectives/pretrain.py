@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
 from ... import model as models
-from .. import callbacks, estimate
+from .. import callbacks, checkpoints, estimate
 from ..muon import Muon
 from ..rank import Control
 from ..strategy import AtomicCheckpoints, RankDDP
@@ -198,6 +198,8 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     begin = time.monotonic()
     if plan["checkpoint"] is None:
         control.send("trial", **estimate.trial(module))
+    first = checkpoints.step_of(Path(plan["checkpoint"])) if plan["checkpoint"] else 0
+    control.send("reads", step=first, windows=module.windows.starts(first * plan["accumulate"]))
     watchers = [callbacks.Freeze(control), callbacks.Curves(control), callbacks.HeldOut(control, HELD_OUT_WINDOWS),
                 callbacks.Samples(control), callbacks.Checkpoints(control, Path(plan["checkpoints"]))]
     lightning = trainer(plan, RankDDP(AtomicCheckpoints()), watchers)

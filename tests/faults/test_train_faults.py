@@ -1,0 +1,163 @@
+"""kill -9 of a rank, of Dask workers, of the driver's worker, of the scheduler: the weights are the same, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from workbench import cluster, processes, runs
+from workbench.events import Event
+from workbench.workspace import Workspace
+
+DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
+SPEC = {"word": "train", "data": "docs", "name": "killed", "model": {"size": "100K", "vocabulary": 512, "context": 64},
+        "tokens": 150 * 512, "batch": {"sequences": 4}, "prompts": [], "every": {"checkpoint": 20, "evaluate": 60}}
+soak = pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a long round: set WORKBENCH_SOAK=1")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Iterator[Workspace]:
+    made = Workspace(tmp_path_factory.mktemp("killed")).open()
+    runs.submit(DOCS, made, place="here").wait()
+    yield made
+    runs.shut_down(made)
+    assert processes.listed(made) == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(live) -> runs.Run:
+    return runs.run(SPEC, live)
+
+
+def at_step(run: runs.Run, step: int, after: int = 0) -> Event:
+    """The event of a step's loss, once it has come."""
+    for event in run.follow(after):
+        if event.kind == "point" and event.name == "loss" and event.step >= step:
+            return event
+    raise AssertionError(f"{run} ended before step {step}: {run.failure}")
+
+
+def ranks(run: runs.Run) -> list[dict]:
+    """The ranks started last: rank, pid, worker."""
+    return [e for e in run.events(kinds=["mark"]) if e.name == "ranks"][-1].data["ranks"]
+
+
+def same(run: runs.Run, undisturbed: runs.Run) -> None:
+    """It ended with the same files and told the same story as the undisturbed one."""
+    run.wait(200)
+    assert run.result["digest"] == undisturbed.result["digest"]
+    for curve in ("loss", "bits_per_byte", "learning_rate", "gradient_norm"):
+        assert run.curve(curve) == undisturbed.curve(curve)
+    assert run.result["metrics"]["bits_per_byte"] == undisturbed.result["metrics"]["bits_per_byte"]
+
+
+def gone(pid: int) -> None:
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_kill_of_a_rank(live, undisturbed, which):
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    before = ranks(run)
+    os.kill(before[which]["pid"], signal.SIGKILL)
+    same(run, undisturbed)
+    assert [e.name for e in run.events(kinds=["mark"])].count("restart") == 1 and run.entry.attempt == 1
+    assert not {r["pid"] for r in before} & {r["pid"] for r in ranks(run)}
+    for rank in before:
+        gone(rank["pid"])
+
+
+def test_kills_at_random_moments(live, undisturbed):
+    """Three kills in one run: before the first checkpoint, between steps, in a checkpoint: wherever they fall."""
+    chance = random.Random(os.environ.get("WORKBENCH_SEED", "train"))
+    run = runs.submit(SPEC, live, again=True)
+    after = 0
+    for step in sorted(chance.sample(range(1, 120), 3)):
+        after = at_step(run, step, after).seq
+        time.sleep(chance.random() * 0.05)
+        victim = chance.choice(ranks(run))["pid"]
+        if psutil.pid_exists(victim):
+            os.kill(victim, signal.SIGKILL)
+    same(run, undisturbed)
+
+
+def driver(run: runs.Run, live: Workspace) -> tuple[str, int]:
+    """Address and pid of the worker that drives a run."""
+    address = cluster.connect(live).run_on_scheduler(_driver, f"drive-{run.id}-")
+    return address, cluster.connect(live).run(os.getpid, workers=[address])[address]
+
+
+def _driver(prefix: str, dask_scheduler) -> str:
+    return next(t.processing_on.address for k, t in dask_scheduler.tasks.items() if str(k).startswith(prefix))
+
+
+@pytest.mark.parametrize("whose", ["the driver's", "the other"])
+def test_kill_of_a_worker(live, undisturbed, whose):
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    old, (address, pid) = ranks(run), driver(run, live)
+    if whose == "the other":
+        address, pid = next((a, p) for a, p in cluster.connect(live).run(os.getpid).items() if a != address)
+    assert address in {r["worker"] for r in old}
+    os.kill(pid, signal.SIGKILL)
+    same(run, undisturbed)
+    assert run.entry.attempt == (2 if whose == "the driver's" else 1)
+    for rank in old:
+        gone(rank["pid"])
+
+
+def test_kill_of_the_scheduler(live, undisturbed):
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    old = ranks(run)
+    os.kill(processes.find(live, cluster.PROCESS).pid, signal.SIGKILL)
+    same(run, undisturbed)  # whoever waits for it recovers it
+    assert run.entry.attempt == 2
+    for rank in old:
+        gone(rank["pid"])
+
+
+def test_two_runs_at_once_take_turns_and_the_second_one_says_whom_it_waits_for(live, undisturbed):
+    first, second = (runs.submit(SPEC | {"name": f"turn-{n}"}, live) for n in range(2))
+    for run in (first, second):
+        run.wait(120)
+        assert run.result["digest"] == undisturbed.result["digest"]
+    waited = [e.data["text"] for r in (first, second) for e in r.events(kinds=["log"]) if "waiting for 2 workers" in e.data["text"]]
+    assert all(first.id in w or second.id in w for w in waited)
+    spans = [[e.at for e in r.events(kinds=["mark"]) if e.name in ("ranks", "checkpoint")] for r in (first, second)]
+    assert spans[0][-1] < spans[1][0] or spans[1][-1] < spans[0][0]
+
+
+@soak
+def test_a_frozen_rank_is_noticed_by_its_silence(live, undisturbed):
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    os.kill(ranks(run)[1]["pid"], signal.SIGSTOP)
+    same(run, undisturbed)
+    assert "silent" in next(e for e in run.events(kinds=["mark"]) if e.name == "restart").data["why"]
+
+
+@soak
+@pytest.mark.parametrize("seed", range(12))
+def test_soak_anything_killed_at_any_moment(live, undisturbed, seed):
+    chance = random.Random(seed)
+    run = runs.submit(SPEC, live, again=True)
+    for _ in range(3):
+        time.sleep(chance.random() * 4)
+        victims: list[Callable[[], int]] = [lambda: processes.find(live, cluster.PROCESS).pid, lambda: ranks(run)[0]["pid"],
+                                            lambda: ranks(run)[1]["pid"], lambda: min(cluster.connect(live).run(os.getpid).values()),
+                                            lambda: max(cluster.connect(live).run(os.getpid).values())]
+        try:
+            os.kill(chance.choice(victims)(), signal.SIGKILL)
+        except (ProcessLookupError, AttributeError, IndexError):
+            continue  # there was nothing to kill just then
+        run.recover()
+    same(run, undisturbed)

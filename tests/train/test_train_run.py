@@ -1,0 +1,206 @@
+"""Training over two Dask workers: what it makes, that it equals torchrun's bit for bit, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from workbench import cluster, runs
+from workbench.dataset import Dataset
+from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
+from workbench.events import Event
+from workbench.model import load_weights
+from workbench.train import checkpoints
+from workbench.train.plan import planned
+from workbench.train.spec import TrainSpec
+from workbench.train.tokens import cached
+
+
+def marks(run: runs.Run, name: str) -> list[dict]:
+    """Data of the marks of a name, in order."""
+    return [e.data | ({"step": e.step} if e.step is not None else {}) for e in run.events(kinds=["mark"]) if e.name == name]
+
+
+def until(run: runs.Run, condition: Callable[[Event], object]) -> None:
+    """Wait for an event."""
+    assert any(condition(e) for e in run.follow()), f"{run} ended without it: {run.failure}"
+
+
+def test_it_ends_with_a_registered_version_that_transformers_reads(undisturbed, live):
+    model = undisturbed.output
+    assert model.name == "small" and undisturbed.result["digest"] == model.digest
+    manifest = model.manifest
+    assert manifest["run"] == undisturbed.id and manifest["dataset"]["digest"] == Dataset.open("docs", live).digest
+    assert manifest["metrics"]["tokens"] == 150 * 512 and manifest["metrics"]["steps"] == 150
+    loaded = AutoModelForCausalLM.from_pretrained(model.path)
+    stored = sum(t.numel() for t in load_weights(model.path / "model.safetensors").values())
+    assert loaded.num_parameters() == manifest["parameters"] == stored
+    assert loaded.generation_config.eos_token_id == 0
+    assert model.tokenizer().decode(model.tokenizer()("It's *text*, ünïcode too").input_ids) == "It's *text*, ünïcode too"
+    assert "Not assessed yet" in model.card and undisturbed.id in model.card
+
+
+def test_it_learns_and_says_so_while_it_runs(undisturbed):
+    loss = dict(undisturbed.curve("loss"))
+    assert sorted(loss) == list(range(1, 151)) and loss[150] < loss[1] - 1
+    assert [s for s, _ in undisturbed.curve("bits_per_byte")] == [60, 120, 150]
+    for name in ("learning_rate", "gradient_norm", "tokens_per_second"):
+        assert len(undisturbed.curve(name)) == 150
+    assert [e.data["prompt"] for e in undisturbed.events(kinds=["sample"])] == ["Return the"]
+    last = undisturbed.events(kinds=["progress"])[-1].data
+    assert (last["done"], last["total"], last["unit"], last["label"]) == (150, 150, "steps", "training")
+    said = marks(undisturbed, "estimate")[0]
+    assert said["seconds"] > 0 and said["memory"] > 1e8 and said["steps"] == 150
+    first = next(e for e in undisturbed.events(kinds=["mark"]) if e.name == "first-step")
+    assert next(e for e in undisturbed.events(kinds=["mark"]) if e.name == "estimate").seq < first.seq
+
+
+def test_held_out_bits_are_those_of_the_registered_files(undisturbed, live):
+    """Measured again from the files alone, by other code: the whole validation split in windows that overlap by one."""
+    model, tokenizer = undisturbed.output.load(), undisturbed.output.tokenizer()
+    texts = list(Dataset.open("docs", live).texts("validation"))
+    ids = torch.tensor([0] + [i for t in texts for i in [*tokenizer(t).input_ids, 0]])
+    nats = 0.0
+    for start in range(0, len(ids) - 1, 64):
+        window = ids[start:start + 65][None]
+        with torch.no_grad():
+            logp = model(window[:, :-1]).logits.double().log_softmax(-1)
+        nats -= logp.gather(-1, window[:, 1:, None]).sum().item()
+    bits = nats / torch.log(torch.tensor(2.0)).item() / sum(len(t.encode()) for t in texts)
+    assert undisturbed.output.manifest["metrics"]["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_ranks_live_in_different_dask_workers_and_read_different_data(live, small):
+    run = runs.submit(small(seed=5), live)
+    until(run, lambda e: e.name == "first-step")
+    ranks = marks(run, "ranks")[0]["ranks"]
+    pids = cluster.connect(live).run(os.getpid)
+    # A rank is a child of the forkserver that its worker keeps.
+    assert [psutil.Process(r["pid"]).parent().ppid() for r in ranks] == [pids[r["worker"]] for r in ranks]
+    assert len({r["worker"] for r in ranks}) == 2
+    run.wait(120)
+    reads = {m["rank"]: set(m["windows"]) for m in marks(run, "reads")}
+    assert set(reads) == {0, 1} and not reads[0] & reads[1]
+
+
+def test_weights_and_losses_equal_torchruns_bit_for_bit(undisturbed, live, small, tmp_path):
+    spec = TrainSpec.load(small())
+    tokens = cached(live, Dataset.open("docs", live).digest, 512)
+    plan = planned(spec, tokens.count("train")).to_dict() | {"tokens": str(tokens.path)}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone",
+                           str(Path(__file__).with_name("under_torchrun.py")), str(tmp_path / "plan.json"), str(tmp_path)],
+                          capture_output=True, text=True, timeout=240, check=False,
+                          env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs, ours = load_weights(tmp_path / "model.safetensors"), load_weights(undisturbed.output.path / "model.safetensors")
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[n], ours[n]) for n in ours)
+    assert json.loads((tmp_path / "losses.json").read_text())["losses"] == [v for _, v in undisturbed.curve("loss")]
+
+
+def test_stop_freezes_the_ranks_at_one_step_and_the_same_spec_goes_on_from_there(live, small, undisturbed):
+    run = runs.submit(small(name="stopped"), live)
+    until(run, lambda e: e.step == 60)
+    run.stop()
+    assert run.wait(60, check=False).state == "stopped"
+    frozen = marks(run, "frozen")[0]
+    assert frozen["ranks"] == [frozen["step"]] * 2 and 60 <= frozen["step"] < 150
+    newest, broken = checkpoints.newest(run.directory / "checkpoints")
+    assert checkpoints.step_of(newest) == frozen["step"] and not broken
+    assert all(checkpoints.load(newest)["state_dict"][n].isfinite().all() for n in checkpoints.load(newest)["state_dict"])
+    again = runs.run(small(name="stopped"), live)
+    assert again.id != run.id and marks(again, "resumed")[0]["step"] == frozen["step"]
+    assert again.result["digest"] == undisturbed.result["digest"]
+
+
+def test_a_broken_checkpoint_falls_back_to_the_one_before(live, small, undisturbed):
+    run = runs.submit(small(name="broken"), live)
+    until(run, lambda e: e.step == 60)
+    run.stop()
+    run.wait(60, check=False)
+    newest, before = checkpoints.listed(run.directory / "checkpoints")[:2]
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+    again = runs.run(small(name="broken"), live)
+    assert marks(again, "resumed")[0]["step"] == checkpoints.step_of(before)
+    assert again.result["digest"] == undisturbed.result["digest"]
+
+
+def test_a_loss_that_is_no_number_is_kept_as_a_point_and_fails_the_run_with_what_to_do(live, small):
+    run = runs.submit(small(name="diverges"), live)
+    until(run, lambda e: e.step == 30)
+    run.stop()
+    run.wait(60, check=False)
+    path, _ = checkpoints.newest(run.directory / "checkpoints")
+    state = checkpoints.load(path)
+    next(iter(state["state_dict"].values())).fill_(float("nan"))
+    checkpoints.save(state, path)
+    step = checkpoints.step_of(path) + 1
+    again = runs.submit(small(name="diverges"), live)
+    with pytest.raises(RunFailedError, match=rf"step {step}: the loss is no number any more; received 'nan'. Lower learning_rate"):
+        again.wait(120)
+    assert again.curve("loss")[-1][0] == step and again.curve("loss")[-1][1] != again.curve("loss")[-1][1]
+    assert again.failure["kind"] == "RankError" and "rank" in again.failure["traceback"]
+
+
+def test_little_text_gets_a_small_vocabulary_and_few_steps(live):
+    from workbench.dataset import drop_schema, record_id, record_schema, write_dataset
+
+    text = "\n".join(Dataset.open("docs", live).texts("train"))[:6000]
+    records = [{"id": record_id("notes", str(n), text[n:n + 500].encode()), "text": text[n:n + 500], "image": None, "label": None,
+                "source": "notes", "locator": str(n), "cluster": str(n), "split": "validation" if n == 500 else "train"}
+               for n in range(0, 6000, 500)]
+    import pyarrow as pa
+
+    write_dataset(live, "notes", pa.Table.from_pylist(records, schema=record_schema()), drop_schema().empty_table(), card="",
+                  manifest={"modality": "text", "spec": {}, "parents": {}, "drops": {}})
+    run = runs.run({"word": "train", "data": "notes", "model": {"size": "100K"}}, live)
+    assert run.output.name == "notes-lm" and len(run.output.tokenizer()) == 300
+    assert run.output.manifest["metrics"]["tokens"] < 300_000
+    said = " ".join(e.data["text"] for e in run.events(kinds=["log"]))
+    assert "a vocabulary of 300 tokens instead of 2048" in said and "gone through 40 times" in said
+
+
+def test_dry_run_measures_a_trial_step(live, small):
+    from workbench.train.run import estimate
+
+    said = estimate(TrainSpec.load(small()), live)
+    assert said["steps"] == 150 and said["tokens"] == 150 * 512 and said["notes"] == []
+    assert 0 < said["step_seconds"] < 5 and said["seconds"] == pytest.approx(said["step_seconds"] * 150)
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    ({"data": "docz"}, NotFoundError, 'no dataset "docz"; expected one of digits, docs.*Did you mean "docs"'),
+    ({"hardware": {"ranks": 3}}, SpecError, "received 3, one a worker, and the local cluster has 2; expected 2 or fewer"),
+    ({"model": {"context": 8192}, "data": "tiny"}, SourceError, "too little text to train on"),
+    ({"data": "unwatched"}, SourceError, "too little held-out text"),
+    ({"data": "digits"}, SourceError, "holds images"),
+])
+def test_what_can_not_run_is_refused_before_it_starts(live, small, change, error, words):
+    import pyarrow as pa
+
+    from workbench.dataset import drop_schema, record_id, record_schema, write_dataset
+
+    def dataset(name: str, modality: str, splits: dict[str, int]) -> None:
+        rows = [{"id": record_id(name, f"{s}{n}", b""), "text": "some words " * 30, "image": None, "label": None, "source": name,
+                 "locator": f"{s}{n}", "cluster": str(n), "split": s} for s, count in splits.items() for n in range(count)]
+        write_dataset(live, name, pa.Table.from_pylist(rows, schema=record_schema()), drop_schema().empty_table(), card="",
+                      manifest={"modality": modality, "spec": {}, "parents": {}, "drops": {}})
+
+    dataset("tiny", "text", {"train": 3, "validation": 1})
+    dataset("unwatched", "text", {"train": 3})
+    dataset("digits", "image", {"train": 3, "validation": 1})
+    before = len(runs.listed(live))
+    with pytest.raises(error, match=words):
+        runs.submit(small(**change), live)
+    assert len(runs.listed(live)) == before
