@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -43,23 +42,32 @@ class Process:
 
     def end(self, *, patience: float = 5.0) -> None:
         """Ask it and its descendants to end (SIGTERM), then kill what is left after ``patience`` seconds."""
-        import psutil
+        _end([self], patience)
 
-        if not self.alive:
-            return
+
+def _end(those: list[Process], patience: float) -> None:
+    """End processes side by side. Their descendants are listed before any is asked: of one that has ended they can't be found."""
+    import psutil
+
+    trees = []
+    for process in those:
         with contextlib.suppress(psutil.Error):
-            top = psutil.Process(self.pid)
-            tree = [*top.children(recursive=True), top]
+            if process.alive:
+                top = psutil.Process(process.pid)
+                trees.append((top, [*top.children(recursive=True), top]))
+    for top, _ in trees:
+        with contextlib.suppress(psutil.Error):
+            top.terminate()
+    deadline = time.monotonic() + patience
+    for top, tree in trees:
+        left = _wait([top], max(0.0, deadline - time.monotonic()))
+        left = _wait(tree, 0.0 if left else 0.5)
+        for process in left:
             with contextlib.suppress(psutil.Error):
-                top.terminate()
-            left = _wait([top], patience)
-            left = _wait(tree, 0.0 if left else 0.5)
-            for process in left:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            _wait(left, 2.0)
+                process.kill()
+        _wait(left, 2.0)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+            os.waitpid(top.pid, os.WNOHANG)
 
 
 def _wait(those: list[psutil.Process], seconds: float) -> list[psutil.Process]:
@@ -137,11 +145,8 @@ def listed(workspace: Workspace) -> list[Process]:
 def end_all(workspace: Workspace) -> list[Process]:
     """End every background process of the workspace; returns what was ended."""
     living = listed(workspace)
-    for process in living:  # first those that restart others
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
+    _end(living, 5.0)
     for process in living:
-        process.end()
         forget(workspace, process.name)
     return living
 
