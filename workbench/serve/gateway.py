@@ -18,7 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -168,7 +168,7 @@ class Gateway:
 
     async def _health(self, _: Request) -> Response:
         ready = any(self.pool.reachable(d) for d, v in self.versions.items() if v.weight > 0)
-        return JSONResponse({"status": "ok" if ready else "starting"}, status_code=200 if ready else 503)
+        return openai.Json({"status": "ok" if ready else "starting"}, status_code=200 if ready else 503)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.page(self.pool.waiting), media_type=CONTENT_TYPE)
@@ -178,7 +178,7 @@ class Gateway:
             answer = self.answers.get(request.path_params["id"])
         except NotFoundError as error:
             return openai.error(404, str(error), code="answer_not_found")
-        return JSONResponse(await asyncio.to_thread(trace, self.workspace, self.name, answer))
+        return openai.Json(await asyncio.to_thread(trace, self.workspace, self.name, answer))
 
 
 async def _refused(_: Request, refusal: Exception) -> Response:

@@ -54,7 +54,7 @@ def _drawn(logits: torch.Tensor, how: list[Sampling], positions: list[int]) -> l
     heat = torch.tensor([[s.temperature] for s in how], dtype=torch.float64)
     # Less the greatest before the division: a temperature near 0 must not overflow.
     scaled = (logits.double() - logits.max(-1, keepdim=True).values) / heat
-    weights, order = torch.softmax(scaled, -1).sort(-1, descending=True, stable=True)
+    weights, order = torch.softmax(scaled, -1).sort(dim=-1, descending=True, stable=True)
     above = weights.cumsum(-1)
     share = torch.tensor([[s.top_p] for s in how], dtype=torch.float64)
     kept = (above - weights < share).sum(-1, keepdim=True)  # at least one: the first has nothing above it

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import processes
-from ..errors import SpecError, WorkbenchError
+from ..errors import PolicyError, SpecError, WorkbenchError
 from ..events import Events
 from ..forkserver import Child, Forkserver
 from ..registry import Registry
@@ -75,6 +75,7 @@ class Supervisor:
         self._mark: tuple[int, int] | None = None
         self._wanted: Wanted | None = None
         self._reached: Wanted | None = None
+        self._asked: Wanted | None = None
         self._routed: Wanted | None = None
         self._problem: dict[str, Any] | None = None
         self._deaths: dict[str, deque[float]] = {}
@@ -154,12 +155,12 @@ class Supervisor:
         if self._gateway is None and not self._is_held("gateway"):
             self._gateway = gateway = _Gateway(self._fork("workbench.serve.gateway:main",
                                                           {"root": str(self.workspace.root), "name": self.name}))
-            self._routed = self._routed or self._wanted
+            self._asked = self._routed or self._wanted
             self._told = None
             with contextlib.suppress(OSError):
                 gateway.child.connection.send(("listen", None))
                 send_handle(gateway.child.connection, self._socket.fileno(), gateway.child.pid)
-                gateway.child.connection.send(_route(self._routed))
+                gateway.child.connection.send(_route(self._asked))
 
     def _keep_replicas(self) -> None:
         wanted = self._wanted
@@ -173,14 +174,15 @@ class Supervisor:
             self._start(models[digest], shape)
         for replica in moves.end:
             self._end(self._replicas[replica])
-        if moves.able and self._routed != wanted and up:
-            self._gateway.child.connection.send(_route(wanted))
-            self._routed = wanted
-            self._say("routed", models=[m.model_dump() for m in wanted.models])
+        if moves.able and self._asked != wanted and up:
+            self._asked = wanted
+            with contextlib.suppress(OSError):
+                self._gateway.child.connection.send(_route(wanted))
         elif up:
             for replica in moves.drain:
                 self._replicas[replica].state = "draining"
-                self._gateway.child.connection.send(("drain", replica))
+                with contextlib.suppress(OSError):
+                    self._gateway.child.connection.send(("drain", replica))
         if moves.complete and up and self._reached != wanted:
             self._reached = wanted
             self._say("reached", generation=wanted.generation)
@@ -257,7 +259,7 @@ class Supervisor:
 
     def _on_gateway(self, word: str, *rest: Any) -> None:
         if word == "up":
-            self._gateway.state = "up"
+            self._gateway.state, self._routed = "up", self._asked
             self._say("gateway-up", pid=rest[0], address=door.address(self._socket))
             for replica in self._replicas.values():
                 if replica.state == "draining":  # its answers went with the old gateway
@@ -266,9 +268,14 @@ class Supervisor:
                     self._connect(replica)
         elif word == "idle" and rest[0] in self._replicas:
             self._end(self._replicas[rest[0]])
-        elif word == "refused":
-            self._problem = {"generation": self._wanted.generation, "what": rest[0], "kind": "PolicyError"}
-            self._routed = None
+        elif word == "routed":
+            self._routed = self._asked
+            self._say("routed", models=[m.model_dump() for m in self._routed.models])
+        elif word == "refused":  # the gateway has a look of its own, whatever was said to it
+            self._fail({"what": rest[0], "kind": "PolicyError"}, self._wanted)
+            if self._routed is None:
+                raise PolicyError(rest[0])
+            self._wanted = self._asked = self._routed
         elif word == "pong":
             self._gateway.pinged = None
 

@@ -125,15 +125,22 @@ class ChatAsk(_Ask):
     parallel_tool_calls: bool | None = None
 
 
+class Json(JSONResponse):
+    """JSON in ASCII: a lone surrogate in what a client sent is escaped like any other character, not an error."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def routes(gateway: Gateway) -> list[Route]:
     """The routes of this protocol."""
 
     async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_model(name) for name in gateway.names()]})
+        return Json({"object": "list", "data": [_model(name) for name in gateway.names()]})
 
     async def model(request: Request) -> Response:
         version = gateway.choose(request.path_params["model"])
-        return JSONResponse({**_model(request.path_params["model"]), "digest": version.digest})
+        return Json({**_model(request.path_params["model"]), "digest": version.digest})
 
     async def completions(request: Request) -> Response:
         ask = await _read(request, CompletionAsk)
@@ -148,14 +155,14 @@ def routes(gateway: Gateway) -> list[Route]:
 
 
 def error(status: int, message: str, *, field: str | None = None, code: str | None = None,
-          headers: dict[str, str] | None = None) -> JSONResponse:
+          headers: dict[str, str] | None = None) -> Json:
     """An error in the form that OpenAI's clients read."""
     kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error" if status < 500 else "server_error")
-    return JSONResponse({"error": {"message": message, "type": kind, "param": field, "code": code}}, status_code=status, headers=headers)
+    return Json({"error": {"message": message, "type": kind, "param": field, "code": code}}, status_code=status, headers=headers)
 
 
-def refusal(refused: Refusal) -> JSONResponse:
+def refusal(refused: Refusal) -> Json:
     """A refusal as an error, with Retry-After where it helps."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else None
     return error(refused.status, refused.words, field=refused.field, code=refused.code, headers=headers)
@@ -187,7 +194,7 @@ async def _respond(gateway: Gateway, request: Request, ask: Any, *, chat: bool) 
     async with _reader(answer, request.receive):
         async for _ in answer.pieces():
             pass
-    return JSONResponse(_whole(answer, chat=chat))
+    return Json(_whole(answer, chat=chat))
 
 
 class Stream(Response):
