@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .monitor.watch import Watch
     from .runs import Run
+    from .workspace import Workspace
 
 __all__ = ["COLOURS", "STYLE", "Drawing", "Markup", "ago", "assessment_html", "curve_svg", "curves", "dataset_html", "duration",
            "endpoint_html", "escape", "facts_html", "frame", "model_html", "number", "run_html", "share", "size", "table",
@@ -157,6 +158,54 @@ def _alarm(firing: int) -> str:
 def _condition(rule: Any) -> str:
     bounds = (("above", getattr(rule, "above", None)), ("below", getattr(rule, "below", None)))
     return " or ".join(f"{word} {number(float(b))}" for word, b in bounds if b is not None) or "no value"
+
+
+def trace_drawing(trace: dict[str, Any], workspace: Workspace) -> Drawing:
+    """An answer with the stretches marked that stand word for word in the training text, and the records where they stand."""
+    answer, found = trace["answer"]["text"], stretches(trace)
+    marked, place = "", 0
+    for span in sorted(found, key=lambda s: s["start"]):
+        if span["start"] >= place:
+            marked += escape(answer[place:span["start"]]) + _MARK + escape(answer[span["start"]:span["end"]]) + "</mark>"
+            place = span["end"]
+    marked += escape(answer[place:])
+    asked = trace["answer"]["asked"].get("prompt") or ""
+    rows, lines = [], [f"asked     {asked!r}", f"answered  {answer!r}"]
+    for span in found[:3]:
+        record = span["records"][0]
+        before, stretch, after = words_around(trace, record, workspace)
+        where = f"{record['source']}, {record['locator']}"
+        rows.append([len(span["text"]), span["occurrences"], where,
+                     Markup(f"{escape(before)}{_MARK}{escape(stretch)}</mark>{escape(after)}")])
+        lines.append(f"taught by {where}: {before}»{stretch}«{after}")
+    parts = [head("answer", trace["id"], _reference(trace.get("model") or {})), Markup(f'<p style="white-space:pre-wrap"><span '
+             f'class="wb-note">{escape(asked)}</span>{marked}</p>')]
+    parts.append(table_html(["characters", "times", "taught by", "the record's words"], rows) if rows else
+                 Markup('<p class="wb-note">No stretch of it stands in the training text.</p>'))
+    return Drawing(frame(*parts), "\n".join(lines))
+
+
+_MARK = '<mark style="background:#E69F0066;color:inherit">'
+
+
+def stretches(trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """The spans of a trace that name a record, the longest first."""
+    return sorted((s for s in trace.get("spans") or [] if s.get("records")), key=lambda s: -len(s["text"]))
+
+
+def words_around(trace: dict[str, Any], record: dict[str, Any], workspace: Workspace, width: int = 120) -> tuple[str, str, str]:
+    """A record's own words: before a stretch, the stretch, after it; empty where the record is gone."""
+    from .dataset import Dataset
+    from .errors import WorkbenchError
+
+    taught = trace.get("dataset") or {}
+    try:
+        text = Dataset.open(f"{taught['name']}@{taught['digest']}", workspace).record(record["id"])["text"]
+    except (WorkbenchError, KeyError, OSError):
+        return "", "", ""
+    start, end = record["start"], record["end"]
+    return ("…" * (start > width) + text[max(0, start - width):start], text[start:end],
+            text[end:end + width] + "…" * (end + width < len(text)))
 
 
 def run_html(run: Run) -> str:

@@ -133,6 +133,7 @@ def test_plain_lines_are_few(capsys):
     lines.show(Event(1, "r", "point", 0.0, name="loss", step=1, value=2.5))
     for done in range(101):
         lines.show(progress(done, rate=10.0, left=(100 - done) / 10))
+    lines.show(progress(100))
     said = capsys.readouterr().err.splitlines()
     assert said == ["training: 1 of 100 steps (1 %), 10 a second, 9.9 s left, loss 2.5", "training: 100 of 100 steps (100 %), loss 2.5"]
 

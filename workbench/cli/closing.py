@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .screen import clean, one_line, say, tell
+from .screen import one_line, say, tell
 
 if TYPE_CHECKING:
     from ..endpoint import Answer, Endpoint
@@ -73,6 +73,7 @@ def python_line(endpoint: Endpoint) -> str:
 
 def _answer(endpoint: Endpoint) -> None:
     """One answer and where it comes from; an endpoint that can't say is told, not hidden."""
+    from ..display import stretches, words_around
     from ..errors import WorkbenchError
 
     try:
@@ -83,50 +84,30 @@ def _answer(endpoint: Endpoint) -> None:
     say()
     say(f"Asked     {prompt!r}")
     say(f"Answer    {one_line(answer.text, 300)!r}")
-    span = longest_span(trace)
-    if not span:
+    found = stretches(trace)
+    if not found:
         say("Taught by no stretch of it stands in the training text")
         return
-    record = span["records"][0]
-    say(f"Longest   {one_line(span['text'], 200)!r}: {len(span['text'])} characters that stand so in the training text, "
-        f"{_times(span.get('occurrences', 1))}")
-    say(f"Taught by {one_line(record.get('source', ''), 80)}, {one_line(record.get('locator', ''), 80)} (record {record.get('id', '')})")
-    around = text_around(endpoint.workspace, trace, record)
-    if around:
-        say(f"          {around}")
+    span, record = found[0], found[0]["records"][0]
+    say(f"Stretch   {one_line(span['text'], 200)!r}: {len(span['text'])} characters that stand so in the training text, "
+        f"{_times(span['occurrences'])}")
+    say(f"Taught by {one_line(record['source'], 80)}, {one_line(record['locator'], 80)} (record {record['id']}):")
+    before, stretch, after = words_around(trace, record, endpoint.workspace)
+    if stretch:
+        say(f"          {one_line(f'{before}»{stretch}«{after}', 500)}")
 
 
 def telling_answer(endpoint: Endpoint) -> tuple[str, Answer, dict[str, Any]]:
     """Among a few prompts, the answer with the longest stretch out of the training text: prompt, answer, trace."""
+    from ..display import stretches
+
     found = []
     for prompt in PROMPTS:
         for options in ({"temperature": 0}, {"temperature": 0.6, "seed": 1}):
             answer = endpoint.complete(prompt, max_tokens=TOKENS, **options)
             trace = endpoint.trace(answer)
-            span = longest_span(trace)
-            found.append((len(span["text"]) if span else 0, prompt, answer, trace))
+            found.append((max((len(s["text"]) for s in stretches(trace)), default=0), prompt, answer, trace))
     return max(found, key=lambda f: f[0])[1:]
-
-
-def longest_span(trace: dict[str, Any]) -> dict[str, Any] | None:
-    """The longest stretch of an answer that stands in the training text and names a record."""
-    spans = [s for s in trace.get("spans") or [] if s.get("records")]
-    return max(spans, key=lambda s: len(s["text"])) if spans else None
-
-
-def text_around(workspace: Workspace, trace: dict[str, Any], record: dict[str, Any], width: int = 90) -> str:
-    """The record's own words around the stretch, the stretch between » and «."""
-    from ..dataset import Dataset
-    from ..errors import WorkbenchError
-
-    taught = trace.get("dataset") or {}
-    try:
-        text = Dataset.open(f"{taught['name']}@{taught['digest']}", workspace).record(record["id"])["text"]
-    except (WorkbenchError, KeyError, OSError):
-        return ""
-    start, end = record["start"], record["end"]
-    before, after = text[max(0, start - width):start], text[end:end + width]
-    return clean(" ".join(f"…{before}»{text[start:end]}«{after}…".split()))
 
 
 def _times(count: int) -> str:

@@ -126,6 +126,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.told: dict[str, float] = {}
+        self.whole: set[str] = set()
         self.values: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
@@ -140,7 +141,10 @@ class Lines:
         label, now = event.data.get("label") or "", time.monotonic()
         if label == "pipeline":  # each of its steps says so itself
             return
-        whole = event.data.get("total") and event.data["done"] == event.data["total"]
+        whole = bool(event.data.get("total")) and event.data["done"] == event.data["total"]
+        if whole and label in self.whole:
+            return
+        (self.whole.add if whole else self.whole.discard)(label)
         if not whole and now - self.told.get(label, -EVERY) < EVERY:
             return
         if not whole and not event.data["done"]:

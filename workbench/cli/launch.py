@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .screen import print_facts, print_json, say, tell
+from .screen import print_facts, print_json, say, tell, terminal
 
 if TYPE_CHECKING:
     from ..runs import Run
@@ -36,7 +36,7 @@ def launch(spec: Spec, *, again: bool, detach: bool, as_json: bool, dry_run: boo
 
         tell(f"found: {run.id} did this {ago(run.entry.ended or run.entry.submitted)} (--again repeats it)")
     elif not as_json:
-        tell(f"{run.id} (Ctrl-C asks what to do with it)")
+        tell(f"{run.id}{' (Ctrl-C asks what to do with it)' if terminal() else ''}")
     finish(run, found=ended, as_json=as_json)
 
 
