@@ -12,7 +12,6 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import psutil
 import pytest
 
 from workbench import processes, runs
@@ -95,7 +94,7 @@ def test_killed_between_sending_and_noting_it(workspace, hook, values):
     hook.before = once
     for value, count in ((5.0, 1), (1.0, 2)):
         values(value)
-        until(lambda: len(killed) == count and not watch.alive)
+        until(lambda count=count: len(killed) == count and not watch.alive)
         assert len(alerts.owed("monitor")) == 1  # sent, and not noted
         runs.run(spec(hook.url), workspace)
         until(lambda: not alerts.owed("monitor"))
@@ -107,7 +106,7 @@ def test_killed_between_sending_and_noting_it(workspace, hook, values):
 
 def test_killed_at_any_moment(workspace, hook, values):
     moments, alerts = random.Random(4), Alerts(workspace)
-    for value in itertools.islice(itertools.cycle([5.0, 1.0]), 8):
+    for value in itertools.islice(itertools.cycle([5.0, 1.0]), 6):
         runs.run(spec(hook.url), workspace)
         values(value)
         time.sleep(moments.uniform(0, 0.35))
@@ -120,14 +119,14 @@ def test_killed_at_any_moment(workspace, hook, values):
     for body in hook.got:
         assert bodies.setdefault(body["id"], body) == body
     assert set(bodies) == {f"{a.id}-{e}" for a in found for e in ("begin", "end")} and found
-    order = [i for i in dict.fromkeys(b["id"] for b in hook.got)]
+    order = list(dict.fromkeys(b["id"] for b in hook.got))
     assert [i.rpartition("-")[2] for i in order] == ["begin", "end"] * len(found)
     told = [(e.name, e.data["alert"]) for e in Events(workspace).tail("monitor/monitor", kinds=["alert"])]
     assert told == [(n, a.id) for a in reversed(found) for n in ("began", "ended")]
 
 
 def test_a_watching_run_starts_a_killed_evaluator_again_and_outlives_its_own_driver(workspace, hook, values):
-    run = runs.submit(spec(hook.url, seconds=12), workspace)
+    run = runs.submit(spec(hook.url, seconds=9), workspace)
     watch = Watch(workspace, "monitor")
     until(lambda: watch.alive and run.progress)
     before = watch.process.pid
@@ -139,7 +138,7 @@ def test_a_watching_run_starts_a_killed_evaluator_again_and_outlives_its_own_dri
     until(lambda: hook.got)  # nobody drives, and the watch goes on
     run.wait(60)
     assert run.entry.attempt == 2 and [a["rule"] for a in run.result["alerts"]] == ["high"]
-    assert not evaluator.alive and not watch.alive and not psutil.pid_exists(evaluator.pid)
+    assert not evaluator.alive and not watch.alive
 
 
 def test_two_evaluators_never_work_at_once(workspace, hook):

@@ -98,7 +98,7 @@ def test_kill_of_papermills_process(held, workspace):
 
 
 def test_kill_of_the_kernel(held):
-    folder, run = held
+    run = held[1]
     mark = f"{run.id}/waits"
     os.kill(named(mark, "ipykernel").pid, signal.SIGKILL)
     run.wait(60, check=False)

@@ -61,6 +61,9 @@ def test_nothing_known_keeps_the_standing_for_a_while_only():
     assert step(Standing("pending", 99.0, 100.0), None, 120.0, lasts=50, stale=10) == (Standing(seen=100.0), None)
 
 
+HEATS: list[dict[str, float]] = [{}, {"a": 5.0}, {"a": 1.0, "b": 5.0}, {"a": 5.0, "b": 5.0}, {"b": float("nan")}]
+
+
 class Killed(Exception):
     pass
 
@@ -70,7 +73,7 @@ def killed_at(alerts: Alerts, statement: int):
     count = itertools.count(1)
 
     def watch(sql: str) -> None:
-        if sql.split()[0] in ("INSERT", "UPDATE", "DELETE", "COMMIT") and next(count) == statement:
+        if sql.split(maxsplit=1)[0] in ("INSERT", "UPDATE", "DELETE", "COMMIT") and next(count) == statement:
             raise Killed
 
     connection = alerts.database._connection()
@@ -88,7 +91,7 @@ def killed_at(alerts: Alerts, statement: int):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.floats(0.5, 7), st.sampled_from([{}, {"a": 5.0}, {"a": 1.0, "b": 5.0}, {"a": 5.0, "b": 5.0}, {"b": float("nan")}]),
+@given(st.lists(st.tuples(st.floats(0.5, 7), st.sampled_from(HEATS),
                           st.sampled_from(["", "", "restart", "kill"]), st.integers(1, 9)), max_size=15))
 def test_over_restarts_and_kills_each_breach_is_said_once_and_its_end_once(seen):
     with tempfile.TemporaryDirectory() as folder:

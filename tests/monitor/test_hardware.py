@@ -19,7 +19,8 @@ def test_a_sample_agrees_with_the_machine(tmp_path):
 
 
 def test_gpus_as_the_tool_writes_them_and_what_it_does_not_tell():
-    text = "0, NVIDIA H100 80GB HBM3, 81559, 1024, 50, 40, 120.50\n1, NVIDIA T4, 15360, [N/A], [Not Supported], [N/A], [N/A]\n\nbroken, line\n"
+    text = ("0, NVIDIA H100 80GB HBM3, 81559, 1024, 50, 40, 120.50\n"
+            "1, NVIDIA T4, 15360, [N/A], [Not Supported], [N/A], [N/A]\n\nbroken, line\n")
     assert parse_gpus(text) == (Gpu("0", "NVIDIA H100 80GB HBM3", 81559 * 2**20, 2**30, 0.5, 40.0, 120.5),
                                 Gpu("1", "NVIDIA T4", 15360 * 2**20, None, None, None, None))
     assert parse_gpus("NVIDIA-SMI has failed because it couldn't communicate with the driver") == ()

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_reading_again_costs_only_what_is_new(workspace, at_work):
 
 
 def test_the_machine_and_background_processes(workspace):
-    processes.record(workspace, processes.Process("endpoint/<b>", *(lambda p: (p.pid, p.created))(processes.current())))
+    processes.record(workspace, replace(processes.current(), name="endpoint/<b>"))
     found = gathered(Gatherer(workspace))
     assert one(found, "workbench_machine_cpus") >= 1
     assert 0 < one(found, "workbench_machine_memory_available_bytes") <= one(found, "workbench_machine_memory_bytes")

@@ -51,7 +51,7 @@ def test_an_alert_says_its_summary_or_what_was_asked_and_seen():
 
 @pytest.mark.parametrize(("part", "words"), [
     ({"rules": [{"rule": "threshold", "name": "x", "metric": "heat"}]}, "needs above, below or both"),
-    ({"rules": [{"rule": "absence", "name": "x", "metric": "a"}, {"rule": "absence", "name": "x", "metric": "b"}]}, "rule's name stands twice: x"),
+    ({"rules": [{"rule": "absence", "name": "x", "metric": m} for m in "ab"]}, "rule's name stands twice: x"),
     ({"webhooks": [{"url": "ftp://x"}]}, "webhooks.0.url"),
     ({"webhooks": [{"url": "http://x"}, {"url": "http://x"}]}, "webhook's url stands twice"),
     ({"rules": [{"rule": "treshold", "name": "x", "metric": "heat"}]}, 'did you mean "threshold"'),

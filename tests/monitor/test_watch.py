@@ -65,9 +65,9 @@ def test_another_spec_replaces_it_and_ends_what_is_no_longer_asked(workspace, at
     runs.run(spec(), workspace)
     watch, alerts = Watch.open("monitor", workspace), Alerts(workspace)
     until(lambda: alerts.listed(firing=True))
-    pid = watch.process.pid
+    before = watch.process
     runs.run(spec(rules=[]), workspace)
-    assert watch.process.pid != pid and not psutil.pid_exists(pid)
+    assert watch.process.pid != before.pid and not before.alive
     assert [a.why for a in alerts.listed()] == ["the rule is no longer asked"]
 
 
@@ -75,8 +75,8 @@ def test_a_port_that_is_taken_is_said_and_the_one_chosen_is_kept(workspace):
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as holder:
         port = holder.server_address[1]
         run = runs.run(spec(port=port), workspace)
-        chosen = run.result["port"]
-        assert chosen != port and any(f"port {port} is taken: /metrics answers on {chosen}" in e.data["text"] for e in run.events(kinds=["log"]))
+        chosen, said = run.result["port"], [e.data["text"] for e in run.events(kinds=["log"])]
+        assert chosen != port and f"port {port} is taken: /metrics answers on {chosen}" in said
         Watch.open("monitor", workspace).stop()
         assert runs.run(spec(port=port), workspace).result["port"] == chosen
         Watch.open("monitor", workspace).stop()
@@ -100,9 +100,9 @@ def test_stop_of_a_watching_run_and_end_of_everything(workspace, until):
     run.wait(30, check=False)
     assert run.state == "stopped" and not watch.alive
     runs.run(spec(name="stays"), workspace)
-    pid = Watch.open("stays", workspace).process.pid
+    process = Watch.open("stays", workspace).process
     runs.shut_down(workspace)
-    assert not psutil.pid_exists(pid) and processes.listed(workspace) == []
+    assert not process.alive and processes.listed(workspace) == []
 
 
 def test_a_secret_without_value_and_an_unknown_name_are_refused(workspace):

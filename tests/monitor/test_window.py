@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hypothesis import given
@@ -22,7 +23,7 @@ def test_the_increase_is_the_sum_of_all_rises_over_restarts_of_the_counter(lives
             values.append(count)
         risen += count
     # A restart that climbs past the old value at once can't be seen, by nobody: keep to those that can.
-    visible = all(a[-1:] == [] or sum(a) > b[0] for a, b in zip(lives, lives[1:], strict=False))
+    visible = all(a[-1:] == [] or sum(a) > b[0] for a, b in itertools.pairwise(lives))
     assert not visible or increase(values) == risen
 
 

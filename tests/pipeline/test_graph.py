@@ -20,7 +20,7 @@ def graphs(draw):
 
 @given(graphs(), st.data())
 def test_every_step_ends_once_and_is_skipped_only_below_a_failure(graph, data):
-    states = {n: "waiting" for n in graph.names()}
+    states = dict.fromkeys(graph.names(), "waiting")
     began = []
     while not graph.over(states):
         for name in graph.lost(states):

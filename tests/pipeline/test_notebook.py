@@ -28,13 +28,15 @@ def test_the_cells_that_papermill_puts_in_do_not_count(tmp_path, write_notebook)
     path = write_notebook(tmp_path / "a.ipynb", "spec = None", "x = 1")
     before = Notebook(path).parts()
     document = json.loads(path.read_text())
-    document["cells"].insert(1, {**document["cells"][1], "id": "put-in", "source": "spec = 2", "metadata": {"tags": ["injected-parameters"]}})
+    document["cells"].insert(1, {**document["cells"][1], "id": "put-in", "source": "spec = 2",
+                                 "metadata": {"tags": ["injected-parameters"]}})
     path.write_text(json.dumps(document))
     assert Notebook(path).parts() == before
 
 
-@pytest.mark.parametrize(("cell", "expected"), [("spec = 'a.yaml'", "a.yaml"), ("spec = {'word': 'data', 'n': [1, 2]}", {"word": "data", "n": [1, 2]}),
-                                                ("spec = None", None), ("spec = open('x').read()", None)])
+@pytest.mark.parametrize(("cell", "expected"), [
+    ("spec = 'a.yaml'", "a.yaml"), ("spec = {'word': 'data', 'n': [1, 2]}", {"word": "data", "n": [1, 2]}), ("spec = None", None),
+    ("spec = open('x').read()", None)])
 def test_the_parameters_cell_is_read_as_a_literal_and_never_run(tmp_path, write_notebook, cell, expected):
     assert Notebook(write_notebook(tmp_path / "a.ipynb", cell)).parameter("spec") == expected
 
@@ -44,7 +46,8 @@ def test_title_is_the_first_heading_or_the_file(tmp_path, write_notebook):
     assert Notebook(write_notebook(tmp_path / "b.ipynb", "x = 1")).title == "b.ipynb"
 
 
-@pytest.mark.parametrize(("text", "words"), [("{", "is no notebook"), ("[]", "no list of cells"), ("{}", "no list of cells"), (None, "is not there")])
+@pytest.mark.parametrize(("text", "words"), [("{", "is no notebook"), ("[]", "no list of cells"), ("{}", "no list of cells"),
+                                             (None, "is not there")])
 def test_what_is_no_notebook_is_refused_with_its_path(tmp_path, text, words):
     if text is not None:
         (tmp_path / "a.ipynb").write_text(text)

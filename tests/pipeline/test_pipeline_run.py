@@ -223,8 +223,8 @@ def test_a_step_that_reads_what_another_makes_must_say_so(place, write_pipeline)
 
 def test_stop_leaves_no_kernel_and_keeps_what_was_executed(place, write_pipeline):
     pipeline = write_pipeline(place.root / "stopped", {
-        "long": ["print('begun')", "import subprocess, pathlib\nchild = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
-                 "pathlib.Path('child').write_text(str(child.pid))\nchild.wait()"]}, name="stopped")
+        "long": ["print('begun')", ("import subprocess, pathlib\nchild = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+                                    "pathlib.Path('child').write_text(str(child.pid))\nchild.wait()")]}, name="stopped")
     run = runs.submit(pipeline, place)
     child = pipeline.parent / "child"
     deadline = time.monotonic() + 60

@@ -173,7 +173,7 @@ class Alerts:
                 connection.execute("DELETE FROM standings WHERE monitor = ? AND rule = ? AND series = ?",
                                    (monitor, row["rule"], row["series"]))
             marks = ",".join("?" * len(webhooks))
-            connection.execute(f"DELETE FROM deliveries WHERE monitor = ? AND accepted IS NULL AND url NOT IN ({marks})",  # noqa: S608
+            connection.execute(f"DELETE FROM deliveries WHERE monitor = ? AND accepted IS NULL AND url NOT IN ({marks})",
                                (monitor, *webhooks))
             connection.execute("UPDATE deliveries SET due = ? WHERE monitor = ? AND accepted IS NULL", (now, monitor))
 
@@ -198,14 +198,15 @@ class Alerts:
     def due(self, monitor: str, url: str, now: float) -> list[dict[str, Any]]:
         """What may be sent to a webhook now, oldest first; an end waits until its begin was accepted."""
         return [dict(r) for r in self.database.rows(
-            "SELECT * FROM deliveries d WHERE monitor = ? AND url = ? AND accepted IS NULL AND due <= ? AND NOT EXISTS (SELECT 1 FROM "
-            "deliveries b WHERE b.alert = d.alert AND b.url = d.url AND b.number < d.number AND b.accepted IS NULL) ORDER BY number LIMIT 50",
+            "SELECT * FROM deliveries d WHERE monitor = ? AND url = ? AND accepted IS NULL AND due <= ? AND NOT EXISTS (SELECT 1 "
+            "FROM deliveries b WHERE b.alert = d.alert AND b.url = d.url AND b.number < d.number AND b.accepted IS NULL) "
+            "ORDER BY number LIMIT 50",
             (monitor, url, now))]
 
     def next_due(self, monitor: str, url: str) -> float | None:
         """When something is next to be sent to a webhook, or None."""
-        row = self.database.row("SELECT MIN(due) AS due FROM deliveries WHERE monitor = ? AND url = ? AND accepted IS NULL", (monitor, url))
-        return row["due"]
+        return self.database.row("SELECT MIN(due) AS due FROM deliveries WHERE monitor = ? AND url = ? AND accepted IS NULL",
+                                 (monitor, url))["due"]
 
     def tried(self, delivery: dict[str, Any], due: float) -> None:
         """Note that it is being sent, and when again if nothing is heard."""

@@ -76,7 +76,8 @@ class Evaluator:
                 seen.setdefault(metric, []).extend(series)
         with self._lock:
             self._own = [
-                gauge("workbench_endpoint_up", "1 if an endpoint answers, else 0.", [({"endpoint": n}, t is not None) for n, t in pages.items()]),
+                gauge("workbench_endpoint_up", "1 if an endpoint answers, else 0.",
+                      [({"endpoint": n}, t is not None) for n, t in pages.items()]),
                 gauge("workbench_endpoint_error_ratio", "Share of the last minute's requests answered with a 5xx.",
                       [s for r in risen.values() for s in error_ratios(r)]),
                 gauge("workbench_endpoint_p95_seconds", "Time within which 95 % of the last minute's requests were answered.",

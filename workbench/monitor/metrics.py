@@ -120,7 +120,8 @@ class Gatherer:
             yield gauge(prefix + name, words, [({}, value)])
         for name, words, value in (
                 ("cpu_seconds_total", "Processor time used by all processes.", now.cpu_seconds),
-                ("disk_read_bytes_total", "Bytes read from disks.", now.read), ("disk_written_bytes_total", "Bytes written to disks.", now.written),
+                ("disk_read_bytes_total", "Bytes read from disks.", now.read),
+                ("disk_written_bytes_total", "Bytes written to disks.", now.written),
                 ("network_received_bytes_total", "Bytes received.", now.received), ("network_sent_bytes_total", "Bytes sent.", now.sent)):
             yield counter(prefix + name, words, [({}, value)])
         for name, words in (("memory", "Memory of a GPU in bytes."), ("memory_used", "Memory of a GPU in use, in bytes."),
@@ -203,11 +204,11 @@ def samples(families: Iterable[Metric]) -> Samples:
 
 
 def parse(text: str) -> Samples:
-    """A page of ``/metrics`` as series.
+    r"""A page of ``/metrics`` as series.
 
     Examples
     --------
-    >>> parse('requests_total{code="200"} 3\\n')
+    >>> parse('requests_total{code="200"} 3\n')
     {'requests_total': [({'code': '200'}, 3.0)]}
     """
     from prometheus_client.parser import text_string_to_metric_families

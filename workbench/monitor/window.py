@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ def increase(values: Iterable[float]) -> float:
     7
     """
     values = list(values)
-    return sum(now - before if now >= before else now for before, now in zip(values, values[1:], strict=False))
+    return sum(now - before if now >= before else now for before, now in itertools.pairwise(values))
 
 
 def increases(snapshots: Sequence[Snapshot]) -> Snapshot:

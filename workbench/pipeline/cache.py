@@ -151,9 +151,7 @@ def products(workspace: Workspace, run_ids: list[str]) -> list[dict[str, Any]]:
     for run_id in run_ids:
         entry = Journal(workspace).get(run_id)
         result = entry.result or {}
-        for kind in KINDS:
-            if kind in result:
-                made.append({"kind": kind, "name": result[kind], "digest": result["digest"], "run": run_id})
+        made += [{"kind": k, "name": result[k], "digest": result["digest"], "run": run_id} for k in KINDS if k in result]
         if "endpoint" in result:
             made.append({"kind": "endpoint", "name": result["endpoint"], "run": run_id, "models": _served(workspace, result["endpoint"])})
         if "monitor" in result:

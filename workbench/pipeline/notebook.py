@@ -234,7 +234,7 @@ def _execute(job: dict[str, Any]) -> None:
     document.metadata.setdefault("kernelspec", {"name": notebook.kernel, "display_name": notebook.kernel, "language": "python"})
     total = len(document.cells) + bool(job["parameters"])
 
-    def tell(cell: Any, cell_index: int) -> None:
+    def tell(cell: Any, cell_index: int) -> None:  # noqa: ARG001 - papermill calls it by these names
         events.append(scope, "mark", name="cell", of=total, node=step, cell=cell_index + 1)
 
     # Sockets in a directory of our own: no race for TCP ports, and nobody else can speak to the kernel.
