@@ -143,6 +143,9 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     fill(workspace.root, file_of=lambda n: 0)
     unit = files.units(DataSpec.load({"name": "d", "sources": [{"kind": "files", "paths": ["part0.jsonl"]}]}).sources[0], workspace)[0]
     task = ReadTask(str(tmp_path / "parts" / "read-0"), [(0, unit)], 500)
+    with pytest.raises(FileNotFoundError):  # a task of a run that has ended
+        partition.read(task)
+    (tmp_path / "parts").mkdir()
     first = partition.read(task)
     assert sum(n for _, _, n, _ in first["units"]) == 66 and len(first["batches"]) > 5
     (workspace.root / "part0.jsonl").unlink()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dataset import drop_schema, record_id, record_schema
 from ..spec import Part
-from ..storage import staging
+from ..storage import Stage, staging
 from . import split as splitting
 from .sources import Unit, source_module
 from .spec import DataSpec
@@ -71,7 +72,7 @@ def read(task: ReadTask) -> dict[str, Any]:
     if (folder / RESULT).exists():
         return json.loads((folder / RESULT).read_text())
     units, sizes, batch, refused, size = [], [], [], [], 0
-    with staging(folder.parent) as stage:
+    with _stage(folder) as stage:
         with pa.OSFile(str(stage / RECORDS), "wb") as sink, pa.ipc.new_file(sink, working_schema()) as writer:
             def write() -> None:
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, working_schema()))
@@ -128,7 +129,7 @@ def advance(task: StepTask) -> dict[str, Any]:
     for number in task.steps:
         rows = _judged(rows, spec.steps[number], Path(task.root), ledger)
     table = pa.Table.from_pylist(rows, working_schema())
-    with staging(folder.parent) as stage:
+    with _stage(folder) as stage:
         _write(stage / RECORDS, rows, working_schema())
         _write(stage / DROPS, ledger.dropped, _dropped_schema())
         if task.compare is None:
@@ -213,6 +214,13 @@ def dropped(folders: list[Path]) -> pa.Table:
 
     tables = [pa.ipc.open_file(pa.memory_map(str(folder / DROPS))).read_all() for folder in folders]
     return pa.concat_tables(tables) if tables else _dropped_schema().empty_table()
+
+
+def _stage(folder: Path) -> AbstractContextManager[Stage]:
+    """A stage for a folder, unless the run has ended and its files are gone."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(folder.parent)
+    return staging(folder.parent)
 
 
 def _write(path: Path, rows: list[dict], schema: pa.Schema) -> None:

@@ -63,7 +63,8 @@ def place(run: RunContext) -> Iterator[Path]:
     finally:
         # An attempt that was superseded leaves the files to the one that goes on.
         if Journal(run.workspace).get(run.id).attempt == run.attempt:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Renamed first: a task that is still at work then finds no place to write to.
+            shutil.rmtree(folder.rename(folder.with_name(f".parts-{run.attempt}")), ignore_errors=True)
 
 
 def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
