@@ -8,8 +8,8 @@ from .panel import Panel
 
 
 class AssessPanel(Panel):
-    """Measures a model against the rules it must meet: quality, privacy, bias, misuse, each number with its examples.:"""
+    """Measures a model against the rules it must meet: quality, privacy, bias, misuse, each with examples.:"""
 
     WORD: ClassVar[str] = "assess"
     TITLE: ClassVar[str] = "Ethics and quality"
-    ABOUT: ClassVar[str] = "Measures a model against the rules it must meet: quality, privacy, bias, misuse, each number with its examples.:"
+    ABOUT: ClassVar[str] = "Measures a model against the rules it must meet: quality, privacy, bias, misuse, each with examples.:"

@@ -13,7 +13,7 @@ class DataPanel(Panel):
     """Makes datasets."""
 
     WORD: ClassVar[str] = "data"
-    ABOUT: ClassVar[str] = "Turns text or pictures into a dataset: read from sources, cleaned in steps, split, with everything dropped kept aside."
+    ABOUT: ClassVar[str] = "Makes a dataset: read from sources, cleaned in steps, split; whatever is dropped is kept aside with its reason."
     EXAMPLE: ClassVar[dict[str, Any]] = {"name": "python-docs", "sources": [{"kind": "python-docs", "max_megabytes": 1.0}]}
     MAIN: ClassVar[tuple[str, ...]] = ("name", "sources", "steps", "split")
 

@@ -161,7 +161,8 @@ class Editor:
             if missing:
                 default = default_at(self.form, path[:depth + 1])
                 last = depth + 1 == len(path)
-                place[key] = copy.deepcopy(default) if isinstance(default, list) else copy.deepcopy(empty) if last and empty is not None else {}
+                begun = default if isinstance(default, list) else empty if last and empty is not None else {}
+                place[key] = copy.deepcopy(begun)
             place = place[key]
         return place
 

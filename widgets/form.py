@@ -15,8 +15,8 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from workbench.spec import Name, Reference, Spec
 
 # The last word of a field's name says its unit, unless the field says it itself.
-UNITS = {"megabytes": "MB", "kilobytes": "kB", "seconds": "s", "interval": "s", "lasts": "s", "tokens": "tokens", "characters": "characters",
-         "warmup": "steps", "checkpoint": "steps", "evaluate": "steps", "sample": "steps", "ranks": "processes", "threads": "threads",
+UNITS = {"megabytes": "MB", "kilobytes": "kB", "seconds": "s", "interval": "s", "lasts": "s", "tokens": "tokens",
+         "characters": "characters", "warmup": "steps", "checkpoint": "steps", "evaluate": "steps", "sample": "steps", "ranks": "processes", "threads": "threads",
          "context": "tokens", "vocabulary": "tokens", "sequences": "sequences", "passages": "passages", "generations": "generations"}
 REFERS = {"data": "dataset", "dataset": "dataset", "model": "model", "base": "model"}
 MAIN = 5
@@ -124,8 +124,8 @@ def _kind(annotation: Any, metadata: Any = (), name: str = "", default: Any = No
         given = default if isinstance(default, dict) else None
         return {"kind": "part", "fields": _fields(annotation, given), "about": _doc(annotation)}
     if origin in (tuple, list, set, frozenset):
-        return {"kind": "list", "of": {"name": "", "label": name.replace("_", " ").rstrip("s"), "help": "", "required": True, "default": None,
-                                       **_kind(arguments[0], (), name)}, **limits}
+        item = {"name": "", "label": name.replace("_", " ").rstrip("s"), "help": "", "required": True, "default": None}
+        return {"kind": "list", "of": item | _kind(arguments[0], (), name), **limits}
     if origin is dict and all(a is str for a in arguments):
         return {"kind": "map"}
     if annotation is bool:

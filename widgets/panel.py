@@ -10,7 +10,6 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import anywidget
@@ -23,26 +22,19 @@ from workbench.errors import RunFailedError, SpecError, WorkbenchError
 from workbench.events import Event
 from workbench.journal import ENDED, Journal
 from workbench.runs import Run
-from workbench.spec import Spec, parse_value, spec_class
+from workbench.spec import Spec, spec_class
 from workbench.workspace import Workspace
 
 from . import assembly, still
+from .asking import Asked, slow
+from .attention import attention
+from .curves import Curves
 from .editor import Drafts, Editor
 from .feed import aside
 from .watch import SIGNS, Watch
 
-Reply = dict[str, Any] | list[Any] | tuple[Any, list[Any]] | None
-WIDE = 2000
-"""Pixel columns for which points are thinned where the page does not say."""
 
-
-def slow(method: Callable) -> Callable:
-    """Mark an ``ask_`` or ``act_`` method that may take more than a few milliseconds: it is answered off the page's thread."""
-    method.slow = True
-    return method
-
-
-class Panel(anywidget.AnyWidget):
+class Panel(Asked, anywidget.AnyWidget):
     """Base of the six panels; a subclass says its word and what it shows beyond the base.
 
     Parameters
@@ -97,6 +89,7 @@ class Panel(anywidget.AnyWidget):
         self._notice: dict[str, Any] | None = None
         self._planned, self._seen = 0, 0
         self._display: str | None = None
+        self._others: dict[str, Curves] = {}
         attached = runs.attach(run, self.workspace) if isinstance(run, str) else run
         self.editor = Editor(spec_class(self.WORD), spec if attached is None else attached.entry.spec, main=self.MAIN, editors=self.EDITORS)
         super().__init__()
@@ -185,7 +178,7 @@ class Panel(anywidget.AnyWidget):
         """What the Results tab shows of an ended run, as JSON for the panel's own view; off the page's thread."""
         return {"html": getattr(run.output, "_repr_html_", lambda: "")() if run.output is not None else "", "result": run.result}
 
-    def next_step(self, run: Run) -> dict[str, Any] | None:
+    def next_step(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002 - a subclass looks at it
         """The one thing to do next: ``{"label": "Train on it", "word": "train", "spec": {…}}``."""
         return None
 
@@ -196,145 +189,7 @@ class Panel(anywidget.AnyWidget):
     def alive(self, fresh: dict[str, Any], events: list[Event]) -> None:
         """Called with what came of the run, at most four times a second."""
 
-    # Asked by the page ---------------------------------------------------------------------------------------------------------
-
-    def act_put(self, path: list, value: Any) -> None:
-        self.editor.put(path, value)
-
-    def act_say(self, path: list, text: str) -> None:
-        """Put a value that was written as YAML."""
-        self.editor.put(path, parse_value(text))
-
-    def act_reset(self, path: list) -> None:
-        self.editor.reset(path)
-
-    def act_insert(self, path: list, index: int, value: Any) -> None:
-        self.editor.insert(path, index, value)
-
-    def act_remove(self, path: list, index: int) -> None:
-        self.editor.remove(path, index)
-
-    def act_move(self, path: list, index: int, to: int) -> None:
-        self.editor.move(path, index, to)
-
-    def act_yaml(self, text: str) -> None:
-        self.editor.write(text)
-
-    def act_undo(self) -> None:
-        self.editor.undo()
-
-    def act_redo(self) -> None:
-        self.editor.redo()
-
-    def act_example(self) -> None:
-        self.editor.replace(self.EXAMPLE)
-
-    def act_restore(self) -> None:
-        """Take up the draft of an earlier page."""
-        if self._draft:
-            mapping, self._draft = self._draft[0], None
-            self.editor.replace(mapping)
-
-    def act_discard(self) -> None:
-        """Forget the draft; what is edited goes back to where it began."""
-        self._draft = self._notice = None
-        self.editor.replace(self.editor.base)
-        self._attend()
-
-    @slow
-    def act_run(self, again: bool = False) -> None:
-        try:
-            self._submit(again)
-        except WorkbenchError as error:
-            self._note("error", str(error))
-            raise
-
-    def act_stop(self) -> None:
-        if self.watch is not None:
-            self.watch.run.stop()
-            self.watch.entry = self.watch.run.entry
-            self._refresh()
-
-    @slow
-    def act_recover(self) -> None:
-        """Attach again to a run that was lost sight of."""
-        if self.watch is not None:
-            self.watch.run.recover()
-            self._refresh()
-
-    @slow
-    def act_next(self) -> None:
-        """Open the panel of the next step below this one."""
-        step = self.results.get("next")
-        if step:
-            from . import panel_class
-
-            self.opened = [panel_class(step["word"])(step["spec"], workspace=self.workspace)]
-
-    @slow
-    def ask_estimate(self) -> dict[str, Any]:
-        """What a run would take, from a trial where the word makes one."""
-        inputs, found, estimate = runs.foresee(self.spec, self.workspace)
-        self.plan = {"inputs": inputs, "found": found.id if found else None, "estimate": estimate, "text": still.plan_text(found, estimate)}
-        return self.plan
-
-    def ask_names(self, kind: str, text: str = "", most: int = 30) -> list[dict[str, str]]:
-        """Datasets, models or assessments that exist, for a searchable list."""
-        return still.named(self.workspace, kind, text, most)
-
-    @slow
-    def ask_points(self, name: str, low: float | None = None, high: float | None = None, columns: int = WIDE, run: str | None = None) -> Reply:
-        """A curve of this run (or another's) as Float64 pairs, thinned to what so many pixels show."""
-        if self.watch is None and run is None:
-            return {"count": 0}, [b""]
-        curves = self.watch.curves if self.watch is not None and run in (None, self.watch.run.id) else self._others(run)
-        curve = curves.get(name)
-        window = curve.window(low, high, columns)
-        return {"name": name, "run": run or self.watch.run.id, "count": curve.count, "thinned": len(window) < curve.count}, [window.tobytes()]
-
-    def ask_differences(self) -> dict[str, Any]:
-        """How the spec differs from that of the last run of this word."""
-        last = next(iter(Journal(self.workspace).entries(word=self.WORD, limit=1)), None)
-        if last is None or self.editor.spec is None:
-            return {"run": None, "rows": []}
-        return {"run": last.id, "when": ago(last.submitted), "rows": still.differences(last.spec, self.editor.spec.to_dict())}
-
     # Inside --------------------------------------------------------------------------------------------------------------------
-
-    def _asked(self, _: Any, content: Any, buffers: list[Any]) -> None:
-        """Answer a message ``{"ask": name, "id": id, "with": {…}}`` of the page with ``{"reply": id, "value" or "error": …}``."""
-        if not isinstance(content, dict) or "ask" not in content:
-            return
-        name, known = str(content["ask"]), content.get("with") or {}
-        method = getattr(self, f"act_{name}", None) or getattr(self, f"ask_{name}", None)
-        if method is None:
-            self.send({"reply": content.get("id"), "error": f"no answer to {name!r}"})
-            return
-        if method.__name__.startswith("act_") and self.readonly:
-            self.send({"reply": content.get("id"), "error": "visitors can look and change nothing"})
-            return
-        if buffers:
-            known = {**known, "buffers": buffers}
-        if getattr(method, "slow", False):
-            aside(self._answer, method, known, content)
-        else:
-            with self._lock:
-                self._answer(method, known, content)
-
-    def _answer(self, method: Callable[..., Reply], known: dict[str, Any], content: dict[str, Any]) -> None:
-        reply: dict[str, Any] = {"reply": content.get("id")}
-        sent: list[Any] = []
-        self._seen = max(self._seen, content.get("seq") or 0)
-        try:
-            value = method(**known)
-            if isinstance(value, tuple):
-                value, sent = value
-            reply["value"] = value
-        except WorkbenchError as error:
-            reply["error"] = str(error)
-        except Exception as error:  # noqa: BLE001 - a page is always answered
-            reply["error"] = f"{type(error).__name__}: {error}"
-        self.send(reply, sent)
 
     def _submit(self, again: bool) -> Run:
         spec = self.spec
@@ -361,8 +216,7 @@ class Panel(anywidget.AnyWidget):
         if fresh:
             names = list(fresh)
             self.send({"points": watch.run.id, "names": names}, [fresh[n].tobytes() for n in names])
-        if any(e.kind in ("log", "sample", "mark", "point") for e in events) and self.live.get("curves") != watch.names or any(
-                e.kind in ("log", "sample", "mark") for e in events):
+        if self.live.get("curves") != watch.names or any(e.kind in ("log", "sample", "mark") for e in events):
             self.live = watch.live()
         if any(e.kind == "state" for e in events) and watch.entry.state in ENDED:
             self._ended()
@@ -416,29 +270,7 @@ class Panel(anywidget.AnyWidget):
             self._attend()
 
     def _attend(self) -> None:
-        """The one line for what needs the person now; the spec's own problems come first."""
-        editor, watch = self.editor, self.watch
-        found: dict[str, Any] | None = None
-        if editor.problems and (editor.mapping or editor._text is not None):
-            first, more = editor.problems[0], len(editor.problems) - 1
-            text = f"{first}" + (f" · and {more} more" if more else "")
-            action = {"label": "Go to", "path": first.path} if first.path else {"label": "Go to", "tab": "code"}
-            found = {"level": "warning", "text": text, "action": action}
-        elif watch is not None and watch.state == "lost":
-            found = {"level": "warning", "text": f"Lost sight of the run: {watch.status()['words']}. It may go on.",
-                     "action": {"label": "Attach again", "ask": "recover"}}
-        elif self._notice:
-            found = self._notice
-        elif watch is not None and watch.entry.state == "failed":
-            what = str((watch.entry.failure or {}).get("what", "failed")).splitlines()[0][:400]
-            found = {"level": "error", "text": what, "action": {"label": "See what failed", "tab": "results"}}
-        elif self.plan.get("error") and editor.spec is not None:
-            path = next((f["name"] for f in editor.form["fields"] if f.get("refers")), "")
-            found = {"level": "warning", "text": self.plan["error"], "action": {"label": "Go to", "path": path} if path else None}
-        elif self._draft:
-            found = {"level": "info", "text": f"Edits from {ago(self._draft[1])} were not run.",
-                     "action": {"label": "Take them up", "ask": "restore"}, "other": {"label": "Discard", "ask": "discard"}}
-        self.attention = found or self.needs() or {}
+        self.attention = attention(self)
 
     def _note(self, level: str, text: str, action: dict[str, Any] | None = None) -> None:
         self._notice = {"level": level, "text": text, "action": action}
@@ -486,16 +318,6 @@ class Panel(anywidget.AnyWidget):
                             "action": {"label": "Discard", "ask": "discard"}}
         else:
             self._draft = draft
-
-    def _others(self, run: str) -> Any:
-        from .curves import Curves
-        from .feed import Feed
-
-        if not hasattr(self, "_other_curves"):
-            self._other_curves: dict[str, Curves] = {}
-        if run not in self._other_curves:
-            self._other_curves[run] = Curves(Feed.of(self.workspace).events, run)
-        return self._other_curves[run]
 
     # Display -------------------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,11 @@ def picture(panel: Panel) -> Markup:
         rows = [[k, v] for k, v in flat(panel.editor.mapping)]
         body = frame(head(about["title"], status.get("name") or "new", pill(status["state"])),
                      table_html(["field", "value"], rows) if rows else Markup(f"<p>{escape(about['about'])}</p>"))
-    return Markup(f'<div class="wbp-still wbp-still-{about["id"]}">{body}</div>')
+    # Where a view is on its way or can't come, its place is hidden: the picture stands for it.
+    name = f"wbp-still-{about['id']}"
+    hiding = f".jp-OutputArea-child:not(:has(.wbp)):has(+ .jp-OutputArea-child .{name}){{display:none}}"
+    note = '<p style="opacity:.7;font-size:11px;margin:4px 0">A still picture of the panel: run its cell to work with it.</p>'
+    return Markup(f'<div class="wbp-still {name}"><style>{hiding}</style>{body}{note}</div>')
 
 
 class Pending:
@@ -89,6 +93,7 @@ def named(workspace: Workspace, kind: str, text: str, most: int) -> list[dict[st
         if version.name not in seen:
             seen.add(version.name)
             found.append({"value": version.name, "note": "newest"})
-            found += [{"value": f"{version.name}@{alias}", "note": digest[:12]} for alias, digest in registry.aliases(kind, version.name).items()]
+            aliases = registry.aliases(kind, version.name)
+            found += [{"value": f"{version.name}@{alias}", "note": digest[:12]} for alias, digest in aliases.items()]
         found.append({"value": f"{version.name}@v{version.number}", "note": version.digest[:12]})
     return [f for f in found if not words[1] or f["value"].lower().startswith(text.lower())][:most]

@@ -126,9 +126,10 @@ class Watch:
             return f"waits for a worker for {duration(max(0, now - entry.submitted))}"
         if state in ("running", "stopping"):
             parts = []
-            if progress.get("total"):
-                parts.append(f"{100 * min(1, progress['done'] / progress['total']):.0f} %")
-            if progress.get("left") is not None and state == "running":
+            total = progress.get("total")
+            if total and progress["done"] < total:  # one part of the work is over: nothing is known of the next yet
+                parts.append(f"{100 * min(1, progress['done'] / total):.0f} %")
+            if progress.get("left") and state == "running":
                 parts.append(f"{duration(max(0, progress['left']))} left")
             return " · ".join(parts) or f"for {duration(max(0, now - (entry.started or entry.submitted)))}"
         if state == "lost":

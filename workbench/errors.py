@@ -48,6 +48,10 @@ class WorkbenchError(Exception):
             text += f"; expected {self.allowed}"
         return text + (f". {self.hint}" if self.hint else "")
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: an error meant for a user needs no stack."""
+        return [f"{type(self).__name__}: {self}"]
+
     def __reduce__(self):
         # Errors cross process boundaries with all five parts intact.
         return _rebuild, (type(self), self.what, str(self.where) if self.where is not None else None,

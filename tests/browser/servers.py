@@ -79,10 +79,12 @@ def started(arguments: list[str], url: str, *, cwd: Path, log: Path, patience: f
 @contextlib.contextmanager
 def lab_server(root: Path, logs: Path) -> Iterator[str]:
     """JupyterLab over a folder; gives its address (``http://127.0.0.1:port``)."""
-    logs.mkdir(parents=True, exist_ok=True)
+    notices = logs / "jupyter" / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    notices.parent.mkdir(parents=True, exist_ok=True)
+    notices.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # nothing pops up over a panel, nothing asks the network
     port = free_port()
-    arguments = ["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
-                 "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
+    arguments = ["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+                 f"--IdentityProvider.token={TOKEN}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
                  "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     with started(arguments, f"http://127.0.0.1:{port}/api", cwd=root, log=logs / "lab.log"):
         yield f"http://127.0.0.1:{port}"
@@ -125,7 +127,8 @@ class Lab:
         """Open a notebook by itself and wait for its kernel."""
         self.page.goto(f"{self.address}/doc/tree/{path}?token={TOKEN}")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000)
+        self.page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+                                    timeout=60_000)
         if dark:
             self.theme("JupyterLab Dark")
         return self

@@ -1,5 +1,5 @@
 // Editors of single fields, by the kind of the field; a field may name a better one, kept in EDITORS.
-import { h, fill, button, clean, fresh } from "./element.js";
+import { h, fill, button, clean, figure, fresh } from "./element.js";
 
 export const EDITORS = {};
 // name -> (ctx, field, path, at) => {element, show(value, given), focus()}: `value` as it counts, `given` whether it was said.
@@ -34,7 +34,7 @@ EDITORS.text = (ctx, field, path, at) => {
 };
 
 EDITORS.number = (ctx, field, path, at) => {
-  const element = input(at, { inputmode: "decimal", class: "wbp-input wbp-numeric", placeholder: field.default === null || field.default === undefined ? (field.optional ? "auto" : "") : String(field.default) });
+  const element = input(at, { inputmode: "decimal", class: "wbp-input wbp-numeric", placeholder: field.default === null || field.default === undefined ? (field.optional ? "auto" : "") : figure(field.default, 8) });
   element.addEventListener("input", () => (element.value.trim() === "" ? at.reset() : at.put(parsed(element.value))));
   element.addEventListener("keydown", (event) => {
     const by = event.key === "ArrowUp" ? 1 : event.key === "ArrowDown" ? -1 : 0;
@@ -47,7 +47,7 @@ EDITORS.number = (ctx, field, path, at) => {
     at.put(parsed(element.value));
   });
   return { element, show: (value, given) => {
-    if (!given || parsed(element.value) !== value || element.value === "") shows(ctx, element, given && value !== null ? String(value) : "");
+    if (!given || parsed(element.value) !== value || element.value === "") shows(ctx, element, given && value !== null ? (typeof value === "number" && Math.abs(value) >= 1e4 ? figure(value, 12) : String(value)) : "");
   }, focus: () => element.focus() };
 };
 

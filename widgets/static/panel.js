@@ -137,11 +137,15 @@ function render({ model, el }) {
   el.classList.add("wbp-output");
   el.append(root, results.below);
   let before = null;
+  let activeBefore = Boolean(ctx.get("status").active);
   function show() {
     const status = ctx.get("status");
     root.dataset.state = status.state;
     title.show(status); buttons.show(); attention.show(); empty.show();
     if (before !== null && before !== status.state && status.state === "done") tabs.mark("results");
+    // A run that begins from elsewhere is shown, unless somebody is at the form.
+    if (before !== null && !activeBefore && status.active && tabs.now() === "spec" && !root.contains(document.activeElement)) tabs.pick("live");
+    activeBefore = status.active;
     before = status.state;
   }
   const first = { running: "live", queued: "live", stopping: "live", lost: "live", done: "results", failed: "results" }[ctx.get("status").state] || "spec";
