@@ -27,6 +27,7 @@ from .drawing import (
     table,
     table_html,
     table_text,
+    when,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "STYLE", "Drawing", "Markup", "ago", "assessment_html", "curve_svg", "curves", "dataset_html", "duration",
            "endpoint_html", "escape", "facts_html", "frame", "model_html", "number", "run_html", "share", "size", "table",
-           "table_html", "table_text", "watch_html"]
+           "table_html", "table_text", "watch_html", "when"]
 
 
 def dataset_html(dataset: Dataset) -> str:
@@ -125,7 +126,7 @@ def endpoint_html(endpoint: Endpoint) -> str:
            f"""  -H "Content-Type: application/json" -d '{body}'""")
     parts = [head("endpoint", document["name"], pill("up" if alive else "down")),
              facts_html({"address": endpoint.address, "token in": str(endpoint.token_file),
-                         "since": ago(document["started"]) if document.get("started") else "–"}),
+                         "since": when(document["started"]) if document.get("started") else "–"}),
              Markup('<div class="wb-grid">'), table_html(["model", "traffic"], rows, "Traffic")]
     if (replicas := document.get("replicas")):
         rows = [[f"pid {r.get('pid')}", str(r.get("digest", ""))[:12], str(r.get("state", ""))] for r in replicas]
@@ -139,11 +140,11 @@ def watch_html(watch: Watch) -> str:
     alerts = watch.alerts(limit=50)
     facts = {"metrics": watch.metrics_url or "–"}
     if watch.alive:
-        facts["since"] = ago(watch.document["started"])
+        facts["since"] = when(watch.document["started"])
     parts = [head("monitor", watch.name, pill("up" if watch.alive else "down"), _alarm(sum(a.firing for a in alerts))), facts_html(facts)]
     if alerts:
         rows = [[pill("firing" if a.firing else "ended"), a.rule, ", ".join(f"{k} {v}" for k, v in a.labels.items()), a.summary,
-                 None if a.value is None else float(a.value), ago(a.began), duration((a.ended or time.time()) - a.began)]
+                 None if a.value is None else float(a.value), when(a.began), duration((a.ended or time.time()) - a.began)]
                 for a in sorted(alerts, key=lambda a: not a.firing)]
         parts.append(table_html(["", "rule", "of", "what it means", "value", "began", "lasted"], rows, "Alerts"))
     rows = [[r.name, r.metric, _condition(r), f"{r.lasts:g} s", r.summary] for r in watch.rules]
@@ -215,7 +216,7 @@ def run_html(run: Run) -> str:
     if entry.state in ("queued", "running", "stopping") and (progress := run.progress):
         parts.append(_progress(progress))
     if entry.result:
-        parts.append(facts_html({_words(k): _cell(v) for k, v in entry.result.items() if not isinstance(v, dict)}))
+        parts.append(facts_html({_words(k): _fact(k, v) for k, v in entry.result.items() if v is not None and not isinstance(v, dict)}))
     if entry.failure:
         parts.append(Markup(f"<p><b>{escape(str(entry.failure.get('what', 'failed')).splitlines()[0])}</b></p>"))
         parts.append(Markup(f"<pre>{escape(entry.failure.get('traceback') or entry.failure.get('what', ''))}</pre>"))
@@ -241,6 +242,17 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, _cell(value))]
 
 
+def _fact(name: str, value: Any) -> str:
+    """A part of a run's result in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and not any(isinstance(v, dict | list) for v in value):
+        return ", ".join(str(_cell(v)) for v in value) or "none"
+    if isinstance(value, list):
+        return f"{len(value):,}"
+    return str(value) if name == "port" else _cell(value)
+
+
 def _cell(value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return "–" if value is None else str(value)
@@ -259,17 +271,17 @@ def _reference(part: dict[str, Any]) -> str:
 
 
 def _made(manifest: dict[str, Any]) -> Markup:
-    facts = {"digest": manifest["digest"], "made": ago(manifest["created"]) if manifest.get("created") else "–",
+    facts = {"digest": manifest["digest"], "made": when(manifest["created"]) if manifest.get("created") else "–",
              "run": manifest.get("run") or "–"}
     return fold("Made", facts_html(facts))
 
 
 def _time_of(entry: Any) -> str:
     if entry.started is None:
-        return f"asked for {ago(entry.submitted)}"
+        return f"asked for {when(entry.submitted)}"
     if entry.ended is None:
         return f"at work for {duration(time.time() - entry.started)}"
-    return f"took {duration(entry.ended - entry.started)}, ended {ago(entry.ended)}"
+    return f"took {duration(entry.ended - entry.started)}, ended {when(entry.ended)}"
 
 
 def _changed(run: Run) -> dict[str, Any]:

@@ -31,7 +31,7 @@ border:1px solid var(--jp-border-color2,#8884);max-height:30em;overflow:auto}
 border:1px solid var(--jp-border-color2,#8884)}
 .wb table{border-collapse:collapse;margin:.6em 0;font-size:12.5px;border:0;color:inherit}
 .wb caption{text-align:left;caption-side:top;font-weight:600;padding:.2em 0;color:inherit}
-.wb th,.wb td{padding:.22em .9em .22em 0;text-align:left;vertical-align:top;border:0;max-width:38em;
+.wb th,.wb td{padding:.22em .9em .22em 0;text-align:left;vertical-align:top;border:0;max-width:38em;min-width:5.5em;
 border-bottom:1px solid var(--jp-border-color2,#8884);overflow-wrap:anywhere;white-space:pre-wrap}
 .wb tr,.wb tbody tr:nth-child(odd),.wb tbody tr:hover{background:none}
 .wb th{font-weight:500;opacity:.7;white-space:nowrap}
@@ -141,6 +141,17 @@ def ago(then: float, now: float | None = None) -> str:
     return f"{round(passed / 86_400)} days ago"
 
 
+def when(at: float) -> str:
+    """A time (seconds since the epoch) as it stays true in a saved file.
+
+    Examples
+    --------
+    >>> "2027" in when(1.8e9)
+    True
+    """
+    return time.strftime("%-d %b %Y, %H:%M", time.localtime(at))
+
+
 @dataclass(frozen=True)
 class Drawing:
     """Something that draws itself in a notebook and reads as text in a terminal."""
@@ -239,7 +250,7 @@ def curve_svg(series: Series, x_label: str, y_label: str, width: int = 640, heig
     if not points:
         return Markup(f'<p class="wb-note">{escape(y_label)}: no points yet</p>')
     left, right, top, bottom = 52, 12, 20 + 14 * (len(finite) > 1), 34
-    x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points), max(2, width // 110))
+    x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points), max(3, width // 90))
     y_ticks = ticks(min(y for _, y in points), max(y for _, y in points), max(2, height // 55))
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     y_low, y_high = min(y_ticks[0], *(y for _, y in points)), max(y_ticks[-1], *(y for _, y in points))

@@ -49,8 +49,9 @@ class Lineage:
         return node
 
     def rows(self) -> list[list[str]]:
-        """kind, name, digest, made from: the drawing as a table."""
-        return [[n.kind, n.name, n.digest, ", ".join(o.name for o, m in self.edges if m == n) or "–"] for n in self.nodes]
+        """kind, name, digest, made from: the drawing as a table, from left to right."""
+        return [[n.kind, n.name, n.digest, ", ".join(o.name for o, m in self.edges if m == n) or "–"]
+                for n in sorted(self.nodes, key=lambda n: COLUMNS[n.kind])]
 
 
 def trace(workspace: Workspace, products: Sequence[dict[str, Any]]) -> Lineage:
@@ -65,7 +66,7 @@ def trace(workspace: Workspace, products: Sequence[dict[str, Any]]) -> Lineage:
     for product in products:
         if product["kind"] == "endpoint":
             models = [_model(workspace, lineage, digest) for digest, _ in product["models"] or []]
-            endpoints.append(lineage.add(Node("endpoint", product["name"]), *models))
+            endpoints.append(lineage.add(Node("endpoint", product["name"], note=_address(workspace, product["name"])), *models))
         elif product["kind"] == "dataset":
             _dataset(workspace, lineage, product["digest"], product["name"])
         elif product["kind"] == "model":
@@ -76,6 +77,16 @@ def trace(workspace: Workspace, products: Sequence[dict[str, Any]]) -> Lineage:
         if product["kind"] == "monitor":
             lineage.add(Node("monitor", product["name"]), *endpoints)
     return lineage
+
+
+def _address(workspace: Workspace, name: str) -> str:
+    """Where an endpoint answers, without what all addresses share."""
+    from ..endpoint import Endpoint
+
+    try:
+        return Endpoint.open(name, workspace).address.removeprefix("http://").removesuffix("/v1")
+    except (WorkbenchError, KeyError):
+        return ""
 
 
 def _dataset(workspace: Workspace, lineage: Lineage, digest: str, name: str) -> Node:
@@ -113,7 +124,7 @@ def _model(workspace: Workspace, lineage: Lineage, digest: str) -> Node:
 def _assessment(workspace: Workspace, lineage: Lineage, product: dict[str, Any]) -> Node:
     try:
         found = Assessment.open(f"{product['name']}@{product['digest']}", workspace)
-        verdict = "may be deployed" if found.verdict().passed else "must not be deployed"
+        verdict = "pass" if found.verdict().passed else "fail"
         model = _model(workspace, lineage, found.model)
     except WorkbenchError:
         return lineage.add(Node("assessment", product["name"], product["digest"]))

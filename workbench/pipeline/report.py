@@ -46,9 +46,10 @@ a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
 .kind{color:var(--soft);margin:0 0 .2rem}.line{display:flex;flex-wrap:wrap;align-items:baseline;gap:.35rem .7rem}
 .soft{color:var(--soft);font-size:.9rem;margin:.35rem 0 .8rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1.1rem 1.3rem;margin:0 0 1rem}
-.card>:last-child{margin-bottom:0}.scroll{overflow-x:auto}
+.card>:last-child{margin-bottom:0}.card>details>summary,.scroll>details>summary{font-size:13px;opacity:.8;cursor:pointer}.scroll{overflow-x:auto}
 .state{font-size:.95rem;padding:.1rem .8rem;border-radius:1em;border:1px solid;white-space:nowrap}
 .over table{width:100%}.over td,.over th{padding:.45em 1.2em .45em 0;vertical-align:middle}.over tr:last-child td{border-bottom:0}
+.wb.over td:nth-child(-n+3){white-space:nowrap}.over td{min-width:0}
 .bar{display:inline-block;height:.55em;border-radius:2px;min-width:2px;vertical-align:middle}
 .out{margin:.5rem 0;overflow-x:auto}.out img{max-width:100%;height:auto;background:#fff;border-radius:6px}
 .out table:not(.wb table){border-collapse:collapse;font-size:.85rem;margin:.5rem 0}
@@ -60,7 +61,7 @@ overflow:auto}
 .error pre{max-height:none}.error b{color:var(--bad);overflow-wrap:anywhere}
 .verdict{border-left:4px solid}.verdict p{margin:.2rem 0}
 .two{display:grid;align-items:start;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:0 2.5rem}
-.wb{max-width:none}.wb dl{margin:.2em 0}
+main .wb{max-width:none}.wb dl{margin:.2em 0}
 .wb.over table{margin:0;font-size:13px}.line h3,.line h1{margin-right:.2rem}footer{color:var(--soft);font-size:.85rem;margin-top:2.5rem}
 @media print{:root{--back:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--link:#000;--wash:#f6f6f6;--bad:#8a2f05;--bad-back:#fff;
 color-scheme:light}
