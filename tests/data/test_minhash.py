@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workbench.data.minhash import Sketch, clusters, layout, near_duplicates, shingles
 
-WORDS = [f"w{n}" for n in range(30)]
+WORDS = [*(f"w{n}" for n in range(24)), "Straße", "ÉTÉ", "snake_case", "可以", "don't", "a-b"]
 
 
 @st.composite
@@ -99,6 +99,18 @@ def test_similarity_is_exact_and_a_sketch_survives_the_disk(tmp_path):
         assert one.at_least(0, 1, 0.6) and not one.at_least(0, 1, 0.61)
         assert one.jaccard(0, 2) == one.jaccard(2, 2) == 0.0
     assert np.array_equal(Sketch.open(tmp_path).bands, made.bands)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+@settings(deadline=None)
+def test_similarity_of_any_text_is_that_of_its_shingles(one, other):
+    made = sketch({1: one, 2: other, 3: one + other}, 2, 0.5)
+    for a, b, texts in ((0, 1, (one, other)), (0, 2, (one, one + other))):
+        assert made.jaccard(a, b) == jaccard(*texts, 2)
+
+
+def test_ideographs_are_words():
+    assert len(shingles("我们明天早上去北京 by train", 5)) == 7
 
 
 def test_nothing_gives_nothing(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import blake2b
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 PERMUTATIONS = 128
 MISSED = 1e-6
 """Largest chance that MinHash does not propose a pair that lies exactly at the threshold; above it, it falls fast."""
-_WORD = re.compile(r"\w+")
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Kana and ideographs are written without spaces: each is a word."""
+_WORD = re.compile(rf"[^\W{_UNSPACED}]+|[{_UNSPACED}]")
+_ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or chr(c) == "_" else 32 for c in range(128)) + bytes(128)
+"""ASCII in lower case with a space for whatever is in no word: splitting it is some ten times faster than matching."""
 _BLOCK = 1 << 15
 """Shingles hashed at once: what fits in a core's cache."""
 
@@ -238,9 +242,14 @@ def _touch(sketch: Sketch, some: list[int], others: list[int], threshold: float,
 class _Vocabulary(dict):
     """word -> 64-bit hash, worked out once a word."""
 
-    def __missing__(self, word: str) -> int:
-        value = self[word] = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    def __missing__(self, word: bytes | str) -> int:
+        data = word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass")
+        value = self[word] = int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
         return value
+
+
+def _words(text: str) -> list[bytes] | list[str]:
+    return text.encode().translate(_ASCII_WORDS).split() if text.isascii() else _WORD.findall(text.lower())
 
 
 def _grams(texts: Iterable[str | None], words: int) -> tuple[np.ndarray, np.ndarray]:
@@ -248,10 +257,9 @@ def _grams(texts: Iterable[str | None], words: int) -> tuple[np.ndarray, np.ndar
     import numpy as np
 
     vocabulary = _Vocabulary()
-    hashed = [np.fromiter(map(vocabulary.__getitem__, _WORD.findall(t.lower())), np.uint64) if t else np.zeros(0, np.uint64)
-              for t in texts]
-    lengths = np.array([len(h) for h in hashed], np.int64)
-    flat = np.concatenate([*hashed, np.zeros(words, np.uint64)])  # room for the last window
+    found = [_words(t) if t else [] for t in texts]
+    lengths = np.array([len(f) for f in found], np.int64)
+    flat = np.fromiter(map(vocabulary.__getitem__, chain.from_iterable([*found, [b""] * words])), np.uint64)  # room for the last window
     begins = np.cumsum(lengths) - lengths
     counts = np.where(lengths == 0, 0, np.maximum(1, lengths - words + 1))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
