@@ -77,7 +77,7 @@ def test_chat_is_the_template_and_then_a_completion(served):
 
 def test_models_lists_what_can_be_asked_for(served):
     names = [m.id for m in served.client.models.list()]
-    assert names[:3] == ["bot", "docs-lm", "slow-lm"] and served.model.reference in names
+    assert names[:4] == ["bot", "docs-lm", "slow-lm", "poem-lm"] and served.model.reference in names
     assert served.client.models.retrieve("docs-lm").id == "docs-lm"
     for name in ("bot", "docs-lm", served.model.reference):
         assert served.client.completions.create(model=name, prompt="x", max_tokens=1).model == served.model.reference

@@ -32,10 +32,6 @@ from .pool import Job, Pool, Refusal
 from .protocols import openai
 from .trace import Answers, trace
 
-MOST_BODY = 8 << 20
-"""Bytes of a request's body."""
-
-
 class Gateway:
     """What all requests share; protocols ask it and write its answers down in their own form."""
 
@@ -141,12 +137,12 @@ class Gateway:
 
     def app(self) -> Starlette:
         """The HTTP application."""
-        routes = [Route("/health", self._health), Route("/metrics", self._metrics), Route("/v1/trace/{id}", self._trace),
+        routes = [Route("/health", self._health), Route("/metrics", self._metrics), Route("/v1/trace/{id:path}", self._trace),
                   *openai.routes(self)]
         return Starlette(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _http_refused, Exception: _broken})
 
     def guard(self, app: Starlette) -> Any:
-        """The application behind its door: nothing under /v1 without the token, and no body without a limit."""
+        """The application behind its door: nothing under /v1 without the token."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -159,8 +155,6 @@ class Gateway:
                                         code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
                 self.metrics.answered("", 401, 0)
                 await response(scope, receive, send)
-            elif int(headers.get(b"content-length", b"0") or 0) > MOST_BODY:
-                await openai.error(413, f"the body is larger than {MOST_BODY >> 20} MB", code="too_large")(scope, receive, send)
             else:
                 await app(scope, receive, send)
 

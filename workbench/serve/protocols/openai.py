@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TOKENS = 16
 """Tokens of a completion that says nothing about its length, as OpenAI's API has it."""
+MOST_BODY = 8 << 20
+"""Bytes of a request's body."""
 
 
 class _Options(BaseModel):
@@ -169,9 +171,8 @@ def refusal(refused: Refusal) -> Json:
 
 
 async def _read(request: Request, kind: type[_Ask]) -> Any:
-    body = await request.body()
     try:
-        value = json.loads(body)
+        value = json.loads(await _body(request))
         if not isinstance(value, dict):
             raise TypeError
     except (ValueError, TypeError, RecursionError):
@@ -181,6 +182,18 @@ async def _read(request: Request, kind: type[_Ask]) -> Any:
     except ValidationError as failure:
         faults = problems(kind, failure)
         raise Refusal(400, "; ".join(map(str, faults)), field=faults[0].path or None, code="invalid_value") from None
+
+
+async def _body(request: Request) -> bytes:
+    if int(request.headers.get("content-length", 0)) <= MOST_BODY:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BODY:
+                break
+        else:
+            return bytes(body)
+    raise Refusal(413, f"the body is larger than {MOST_BODY >> 20} MB", code="too_large")
 
 
 async def _respond(gateway: Gateway, request: Request, ask: Any, *, chat: bool) -> Response:
