@@ -58,7 +58,8 @@ class Asked:
     def _answer(self: Panel, method: Callable[..., Reply], known: dict[str, Any], content: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"reply": content.get("id")}
         sent: list[Any] = []
-        self._seen = max(self._seen, content.get("seq") or 0)
+        if content.get("edit"):  # each view learns which of its own edits the state it gets has seen
+            self._seen = {**dict(list(self._seen.items())[-7:]), str(content.get("view")): content["edit"]}
         try:
             value = method(**known)
             if isinstance(value, tuple):

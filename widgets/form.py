@@ -15,9 +15,10 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from workbench.spec import Name, Reference, Spec
 
 # The last word of a field's name says its unit, unless the field says it itself.
-UNITS = {"megabytes": "MB", "kilobytes": "kB", "seconds": "s", "interval": "s", "lasts": "s", "tokens": "tokens",
-         "characters": "characters", "warmup": "steps", "checkpoint": "steps", "evaluate": "steps", "sample": "steps", "ranks": "processes", "threads": "threads",
-         "context": "tokens", "vocabulary": "tokens", "sequences": "sequences", "passages": "passages", "generations": "generations"}
+UNITS = {"megabytes": "MB", "kilobytes": "kB", "seconds": "s", "interval": "s", "lasts": "s", "tokens": "tokens", "context": "tokens",
+         "vocabulary": "tokens", "characters": "characters", "warmup": "steps", "checkpoint": "steps", "evaluate": "steps",
+         "sample": "steps", "ranks": "processes", "threads": "threads", "sequences": "sequences", "passages": "passages",
+         "generations": "generations"}
 REFERS = {"data": "dataset", "dataset": "dataset", "model": "model", "base": "model"}
 MAIN = 5
 """Fields that stand open; the rest is under "More"."""

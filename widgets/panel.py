@@ -87,7 +87,8 @@ class Panel(Asked, anywidget.AnyWidget):
         self._ran: dict[str, Any] | None = None
         self._draft: tuple[dict[str, Any], float] | None = None
         self._notice: dict[str, Any] | None = None
-        self._planned, self._seen = 0, 0
+        self._planned = 0
+        self._seen: dict[str, int] = {}
         self._display: str | None = None
         self._others: dict[str, Curves] = {}
         attached = runs.attach(run, self.workspace) if isinstance(run, str) else run

@@ -84,7 +84,8 @@ def lab_server(root: Path, logs: Path) -> Iterator[str]:
     notices.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # nothing pops up over a panel, nothing asks the network
     port = free_port()
     arguments = ["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-                 f"--IdentityProvider.token={TOKEN}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
+                 f"--IdentityProvider.token={TOKEN}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}",
+                 "--LabApp.expose_app_in_browser=True",
                  "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     with started(arguments, f"http://127.0.0.1:{port}/api", cwd=root, log=logs / "lab.log"):
         yield f"http://127.0.0.1:{port}"

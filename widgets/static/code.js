@@ -20,7 +20,7 @@ export function makeCode(ctx) {
 
   function show() {
     const edit = ctx.get("edit");
-    const busy = document.activeElement === area && (edit.seen || 0) < ctx.sent;
+    const busy = document.activeElement === area && ctx.behind();
     if (!busy && area.value !== edit.yaml) area.value = edit.yaml;
     area.rows = Math.max(8, Math.min(32, area.value.split("\n").length + 1));
     const wrong = edit.begun || edit.problems.some((p) => !p.path) ? edit.problems : [];

@@ -15,12 +15,12 @@ export function h(tag, props, ...children) {
     else if (name in element && (name === "value" || name === "checked" || name === "disabled" || name === "selected" || name === "hidden")) element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  element.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
   return element;
 }
 
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  element.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
   return element;
 }
 
@@ -104,6 +104,8 @@ export function colourOf(id, taken = []) {
   return SERIES[sum % SERIES.length];
 }
 
+const EDITS = new Set(["put", "say", "reset", "insert", "remove", "move", "yaml", "undo", "redo"]);
+
 // What a view knows of its panel. `ask` sends a question to Python and promises its answer.
 export function context(model, root) {
   const waiting = new Map();
@@ -111,21 +113,24 @@ export function context(model, root) {
   const mine = fresh("ask");
   let number = 0;
   const ctx = {
-    model, root, sent: 0, panel: model.get("about"),
+    model, root, mine, sent: 0, panel: model.get("about"),
     get: (trait) => model.get(trait),
     on(trait, listener) {
       const name = trait.startsWith("msg:") ? trait : `change:${trait}`;
       model.on(name, listener);
       leaving.push(() => model.off(name, listener));
     },
+    // True while Python has not yet answered for the newest of this view's edits.
+    behind: () => ((model.get("edit").seen || {})[mine] || 0) < ctx.sent,
     leave: (last) => leaving.push(last),
     ask(name, known = {}, buffers = undefined) {
       number += 1;
-      ctx.sent = number;
+      const edit = EDITS.has(name) ? number : 0;
+      if (edit) ctx.sent = edit;
       const id = `${mine}-${number}`;
       return new Promise((answered, refused) => {
         waiting.set(id, { answered, refused });
-        model.send({ ask: name, id, seq: number, with: known }, undefined, buffers);
+        model.send({ ask: name, id, view: mine, edit, with: known }, undefined, buffers);
       });
     },
     tell: (name, known) => ctx.ask(name, known).catch((error) => ctx.say(String(error.message || error))),

@@ -16,7 +16,7 @@ function input(at, props) {
 
 // An input that is being typed in keeps what is typed: what Python says of an older text must not overwrite it.
 function shows(ctx, element, text) {
-  const busy = document.activeElement === element && (ctx.get("edit").seen || 0) < ctx.sent;
+  const busy = document.activeElement === element && ctx.behind();
   if (!busy && element.value !== text) element.value = text;
 }
 
