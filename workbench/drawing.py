@@ -244,7 +244,7 @@ def curve_svg(series: Series, x_label: str, y_label: str, width: int = 640, heig
     series : name -> points ``(x, y)`` by x; values that are not finite break the line and are counted.
     width, height : of the drawing, in pixels at full size.
     """
-    finite = {n: [(float(x), float(y)) for x, y in p if math.isfinite(y)] for n, p in series.items()}
+    finite = {n: [(float(x), float(y)) for x, y in p if _drawable(y)] for n, p in series.items()}
     lost = sum(len(p) for p in series.values()) - sum(len(p) for p in finite.values())
     points = [q for p in finite.values() for q in p]
     if not points:
@@ -324,10 +324,15 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> Sequence[tuple[flo
     return [points[0], *kept, points[-1]]
 
 
+def _drawable(value: float) -> bool:
+    """True if a value has a place on an axis: it is finite, and so are differences of such values."""
+    return abs(value) < 1e300
+
+
 def _unbroken(points: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
-        if math.isfinite(y):
+        if _drawable(y):
             runs[-1].append((float(x), float(y)))
         elif runs[-1]:
             runs.append([])
