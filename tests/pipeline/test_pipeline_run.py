@@ -15,6 +15,7 @@ import yaml
 from workbench import runs
 from workbench.dataset import Dataset
 from workbench.errors import SpecError
+from workbench.monitor.watch import Watch
 from workbench.pipeline.cache import explain
 from workbench.pipeline.notebook import _bearing
 from workbench.workspace import Workspace
@@ -221,14 +222,47 @@ def test_a_step_that_reads_what_another_makes_must_say_so(place, write_pipeline)
         runs.submit(pipeline, place)
 
 
-def test_stop_leaves_no_kernel_and_keeps_what_was_executed(place, write_pipeline):
+def test_what_changes_while_a_step_reads_it_is_done_again(place, write_pipeline, drive):
+    folder = place.root / "meanwhile"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Some words of a text that is long enough to be kept. " * 4)
+    spec = {"word": "data", "name": "meanwhile", "sources": [{"kind": "files", "paths": ["meanwhile/a.txt"]}]}
+    change = """import pathlib
+path = pathlib.Path("a.txt")
+if not pathlib.Path("changed").exists():
+    path.write_text(path.read_text() + "x")
+pathlib.Path("changed").touch()"""
+    pipeline = write_pipeline(folder, {"only": ["spec = None", change]}, specs={"only": spec}, name="meanwhile")
+    run = drive(pipeline, place)
+    assert run.state == "done" and "changed meanwhile" in run.result["steps"]["only"]["why"]
+    assert why(pipeline, place)["only"].startswith("redone: ")
+    assert states(drive(pipeline, place)) == {"only": "done"} and why(pipeline, place)["only"].startswith("cached")
+
+
+def test_a_watch_that_was_ended_is_begun_anew(place, write_pipeline, drive):
+    spec = {"word": "monitor", "name": "watch", "port": 0}
+    pipeline = write_pipeline(place.root / "watched", {"watch": ["spec = None", "import workbench\nrun = workbench.run(spec)"]},
+                              specs={"watch": spec}, name="watched")
+    run = drive(pipeline, place)
+    assert [p["kind"] for p in run.result["steps"]["watch"]["products"]] == ["monitor"], run.failure
+    watch = Watch.open("watch", place)
+    assert watch.alive and why(pipeline, place)["watch"].startswith("cached")  # the kernel that began it is gone, and it stays
+    watch.stop()
+    assert why(pipeline, place) == {"watch": "redone: the watch of watch is gone"}
+    assert states(drive(pipeline, place)) == {"watch": "done"} and watch.alive
+    watch.stop()
+
+
+def test_stop_leaves_no_kernel_keeps_what_was_executed_and_stops_what_the_steps_began(place, write_pipeline):
+    inner = {"word": "monitor", "name": "inner", "port": 0, "seconds": 600}
     pipeline = write_pipeline(place.root / "stopped", {
+        "waits": ["import workbench", f"workbench.run({inner!r})"],
         "long": ["print('begun')", ("import subprocess, pathlib\nchild = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
                                     "pathlib.Path('child').write_text(str(child.pid))\nchild.wait()")]}, name="stopped")
     run = runs.submit(pipeline, place)
     child = pipeline.parent / "child"
     deadline = time.monotonic() + 60
-    while not (child.exists() and child.read_text()):
+    while not (child.exists() and child.read_text() and Watch(place, "inner").alive):
         assert time.monotonic() < deadline and run.state in ("queued", "running"), run.failure
         time.sleep(0.05)
     mark = f"{run.id}/long"
@@ -238,4 +272,7 @@ def test_stop_leaves_no_kernel_and_keeps_what_was_executed(place, write_pipeline
     run.wait(60, check=False)
     assert run.state == "stopped"
     assert _bearing(mark) == [] and not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in bearing)
-    assert "begun" in (run.directory / "1-long.ipynb").read_text()
+    assert "begun" in (run.directory / "2-long.ipynb").read_text()
+    [begun] = [r for r in runs.listed(place, word="monitor") if r.entry.name == "inner"]
+    begun.wait(30, check=False)
+    assert begun.state == "stopped" and not Watch(place, "inner").alive

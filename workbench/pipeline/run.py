@@ -184,11 +184,17 @@ class _Driver:
             self._fail(outcome, failure)
             return
         workspace = self.run.workspace
-        outcome.products = products(workspace, outcome.runs)
         parts = outcome.plan.parts
-        self.cache.keep(Record(self.spec.name, outcome.step.name, digest_json(parts), parts, self.run.id,
-                               workspace.relative(outcome.notebook), outcome.runs, outcome.products, outcome.seconds, outcome.made))
-        self._turn(outcome, "done", f"done in {duration(outcome.seconds)} ({outcome.why})")
+        try:
+            outcome.products = products(workspace, outcome.runs)
+            stands = outcome.step.inputs(workspace) == parts["inputs"]
+        except WorkbenchError:  # what it read is gone by now
+            stands = False
+        if stands:
+            self.cache.keep(Record(self.spec.name, outcome.step.name, digest_json(parts), parts, self.run.id,
+                                   workspace.relative(outcome.notebook), outcome.runs, outcome.products, outcome.seconds, outcome.made))
+        late = "" if stands else "; what it reads changed meanwhile, so that the next run does it again"
+        self._turn(outcome, "done", f"done in {duration(outcome.seconds)} ({outcome.why}){late}")
 
     def _fail(self, outcome: Outcome, failure: dict[str, Any]) -> None:
         outcome.error = failure
