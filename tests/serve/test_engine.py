@@ -64,7 +64,8 @@ def test_a_row_can_fill_the_context(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"model_type": "gpt2"}, "no engine computes this kind"), ({"hidden_act": "gelu"}, "hidden_act"), ({"attention_bias": True}, "attention_bias"),
+    ({"model_type": "gpt2"}, "no engine computes this kind"), ({"hidden_act": "gelu"}, "hidden_act"),
+    ({"attention_bias": True}, "attention_bias"),
     ({"mlp_bias": True}, "mlp_bias"), ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8}}, "rope_type"),
     ({"num_hidden_layers": 3}, "a weight is missing")])
 def test_what_would_be_computed_wrongly_is_refused(changes, words, tmp_path):

@@ -17,11 +17,15 @@ def headers(served) -> dict[str, str]:
     return {"Authorization": f"Bearer {served.endpoint.token}"}
 
 
+def post(served, body: dict, **how) -> httpx.Response:
+    return httpx.post(f"{served.endpoint.address}/completions", headers=headers(served), json=body, **{"timeout": 60, **how})
+
+
 def metric(served, name: str, **labels: str) -> float:
     """Sum over the series of a metric that bear these labels."""
     page = httpx.get(served.endpoint.metrics_url).text
     total = 0.0
-    for found, value in re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", page, re.M):
+    for found, value in re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", page, re.MULTILINE):
         if all(f'{k}="{v}"' in found for k, v in labels.items()):
             total += float(value)
     return total
@@ -34,7 +38,8 @@ def until(condition, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/trace/x", "/v1/nothing", "/", "//v1/models"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/trace/x", "/v1/nothing", "/",
+                                  "//v1/models"])
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic \u00e9"}])
 def test_nothing_is_told_without_the_token(served, path, header):
     url = served.endpoint.document["url"] + path
@@ -78,7 +83,17 @@ def test_metrics_count_requests_tokens_and_seconds(served):
     assert metric(served, "workbench_tokens_total", model=reference, kind="completion") == tokens + 2 * answer.usage.completion_tokens
     assert metric(served, "workbench_first_token_seconds_count", model=reference) == firsts + 1
     assert metric(served, "workbench_replicas", model=reference, state="ready") == 2
-    assert metric(served, "workbench_requests_total", endpoint="bot", code="401") > 0
+
+
+def test_metrics_count_what_was_refused_once_and_under_no_name_that_a_client_made_up(served):
+    faults = [({"model": "docs-lm", "n": 3}, "400"), ({"model": "made-up", "prompt": ""}, "404"),
+              ({"model": "docs-lm", "prompt": "x" * 999}, "400")]
+    before = {code: metric(served, "workbench_requests_total", code=code) for code in ("400", "401", "404")}
+    assert [str(post(served, body).status_code) for body, _ in faults] == [code for _, code in faults]
+    assert httpx.get(f"{served.endpoint.address}/models").status_code == 401
+    after = {code: metric(served, "workbench_requests_total", code=code) for code in before}
+    assert after == {"400": before["400"] + 2, "401": before["401"] + 1, "404": before["404"] + 1}
+    assert "made-up" not in httpx.get(served.endpoint.metrics_url).text
 
 
 def test_too_many_at_once_wait_and_beyond_that_are_told_to_come_back(served):
@@ -86,7 +101,8 @@ def test_too_many_at_once_wait_and_beyond_that_are_told_to_come_back(served):
         async with httpx.AsyncClient(base_url=served.endpoint.document["url"], headers=headers(served), timeout=60,
                                      limits=httpx.Limits(max_connections=None)) as client:
             def ask(most):
-                return client.build_request("POST", "/v1/completions", json={"model": "slow-lm", "prompt": "x", "max_tokens": most, "stream": True})
+                body = {"model": "slow-lm", "prompt": "x", "max_tokens": most, "stream": True}
+                return client.build_request("POST", "/v1/completions", json=body)
 
             # 2 replicas × 4 at work and 6 that wait is what the limits of this endpoint allow.
             sending = [asyncio.ensure_future(client.send(ask(2000), stream=True)) for _ in range(14)]
@@ -115,8 +131,9 @@ def test_a_reader_who_leaves_frees_the_place_whole_or_streamed(served):
     gone = metric(served, "workbench_requests_total", code="499")
     ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{served.endpoint.address}/completions", headers=headers(served), json=ask, timeout=httpx.Timeout(60, read=0.4))
-    with httpx.stream("POST", f"{served.endpoint.address}/completions", headers=headers(served), json={**ask, "stream": True}, timeout=60) as lines:
+        post(served, ask, timeout=httpx.Timeout(60, read=0.4))
+    with httpx.stream("POST", f"{served.endpoint.address}/completions", headers=headers(served), json={**ask, "stream": True},
+                      timeout=60) as lines:
         first = next(line for line in lines.iter_lines() if line)
     until(lambda: metric(served, "workbench_requests_total", code="499") == gone + 2)
     answer = served.endpoint.trace(json.loads(first.removeprefix("data: "))["id"])["answer"]
@@ -129,9 +146,9 @@ def test_an_answer_that_takes_too_long_is_ended_with_words(served):
     try:
         runs.run(short, served.workspace)
         ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000}
-        answer = httpx.post(f"{served.endpoint.address}/completions", headers=headers(served), json=ask, timeout=60)
+        answer = post(served, ask)
         assert answer.status_code == 504 and "limits.seconds" in answer.json()["error"]["message"]
-        streamed = httpx.post(f"{served.endpoint.address}/completions", headers=headers(served), json={**ask, "stream": True}, timeout=60)
+        streamed = post(served, {**ask, "stream": True})
         events = [json.loads(e.removeprefix("data: ")) for e in streamed.text.split("\n\n") if e]
         assert "limits.seconds" in events[-1]["error"]["message"] and len(events) > 1 and "[DONE]" not in streamed.text
     finally:

@@ -58,7 +58,8 @@ def test_what_is_gone_is_said_and_the_rest_is_shown(served):
 def test_an_answer_is_recorded_once_and_the_oldest_are_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.serve.trace.KEPT", 500)
     answers = Answers(tmp_path)
-    row = {"at": 0.0, "model": "m", "digest": "d", "asked": {}, "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
+    row = {"at": 0.0, "model": "m", "digest": "d", "asked": {}, "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1,
+           "seconds": 0.1}
     answers.add("a", text="first", **row)
     answers.add("a", text="second", **row)
     assert answers.get("a")["text"] == "first"

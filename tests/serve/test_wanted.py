@@ -17,8 +17,8 @@ SHAPE = (1, 16)
 
 
 def wanted(**changes) -> Wanted:
-    return Wanted(**{"generation": "g", "run": "r", "models": (WantedModel(name="m", digest=DIGEST, weight=1),), "replicas": 2, "threads": 1,
-                     "host": "127.0.0.1", "port": 0, "limits": Limits(), **changes})
+    return Wanted(**{"generation": "g", "run": "r", "models": (WantedModel(name="m", digest=DIGEST, weight=1),), "replicas": 2,
+                     "threads": 1, "host": "127.0.0.1", "port": 0, "limits": Limits(), **changes})
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ messages = st.lists(st.dictionaries(st.text(), st.integers() | st.text() | st.no
 def test_frames_survive_any_cut(sent, cuts):
     data, unpacker, got = b"".join(map(pack, sent)), Unpacker(), []
     places = sorted({min(c, len(data)) for c in cuts} | {0, len(data)})
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in itertools.pairwise(places):
         got += unpacker.feed(data[begin:end])
     assert got == sent
 

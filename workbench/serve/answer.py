@@ -73,6 +73,7 @@ class Answer:
                 yield piece
         except Refusal as refusal:
             self._close(refusal.status)
+            refusal.counted = True
             raise
         finally:
             self.abandon()

@@ -32,6 +32,7 @@ from .pool import Job, Pool, Refusal
 from .protocols import openai
 from .trace import Answers, trace
 
+
 class Gateway:
     """What all requests share; protocols ask it and write its answers down in their own form."""
 
@@ -119,6 +120,7 @@ class Gateway:
             self.pool.accept(job)
         except Refusal as refusal:
             self.metrics.answered(version.reference, refusal.status, 0)
+            refusal.counted = True
             raise
         return Answer(self, job, version, ask)
 
@@ -139,7 +141,21 @@ class Gateway:
         """The HTTP application."""
         routes = [Route("/health", self._health), Route("/metrics", self._metrics), Route("/v1/trace/{id:path}", self._trace),
                   *openai.routes(self)]
-        return Starlette(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _http_refused, Exception: _broken})
+
+        async def refused(_: Request, refusal: Exception) -> Response:
+            if not refusal.counted:
+                self.metrics.answered("", refusal.status, 0)
+            return openai.refusal(refusal)
+
+        async def http_refused(request: Request, error: Exception) -> Response:
+            self.metrics.answered("", error.status_code, 0)
+            return openai.error(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers)
+
+        async def broken(_: Request, error: Exception) -> Response:
+            self.metrics.answered("", 500, 0)
+            return openai.error(500, f"the gateway failed: {type(error).__name__}", code="internal_error")
+
+        return Starlette(routes=routes, exception_handlers={Refusal: refused, HTTPException: http_refused, Exception: broken})
 
     def guard(self, app: Starlette) -> Any:
         """The application behind its door: nothing under /v1 without the token."""
@@ -173,18 +189,6 @@ class Gateway:
         except NotFoundError as error:
             return openai.error(404, str(error), code="answer_not_found")
         return openai.Json(await asyncio.to_thread(trace, self.workspace, self.name, answer))
-
-
-async def _refused(_: Request, refusal: Exception) -> Response:
-    return openai.refusal(refusal)
-
-
-async def _http_refused(request: Request, error: Exception) -> Response:
-    return openai.error(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers)
-
-
-async def _broken(_: Request, error: Exception) -> Response:
-    return openai.error(500, f"the gateway failed: {type(error).__name__}", code="internal_error")
 
 
 def main(connection: Connection, argument: dict[str, Any]) -> None:

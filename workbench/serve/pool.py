@@ -20,7 +20,12 @@ TRIES = 4
 
 
 class Refusal(Exception):
-    """A request that gets no answer: HTTP status, words, and seconds after which to try again."""
+    """A request that gets no answer: HTTP status, words, and seconds after which to try again.
+
+    ``counted`` is set once the metrics have it.
+    """
+
+    counted = False
 
     def __init__(self, status: int, words: str, *, field: str | None = None, code: str | None = None, retry_after: int | None = None):
         super().__init__(words)

@@ -324,12 +324,12 @@ class Supervisor:
     def _fail(self, error: WorkbenchError | dict[str, Any], wanted: Wanted, digest: str | None = None) -> None:
         told = error if isinstance(error, dict) else {"what": str(error), "kind": type(error).__name__}
         self._problem = {"generation": wanted.generation, "digest": digest, **told}
-        self._say("problem", **self._problem)
+        self._say("problem", problem=self._problem)
 
-    def _say(self, what: str, **data: Any) -> None:
-        print(time.strftime("%H:%M:%S"), what, json.dumps(data), flush=True)
+    def _say(self, event: str, **data: Any) -> None:
+        print(time.strftime("%H:%M:%S"), event, json.dumps(data), flush=True)
         with contextlib.suppress(WorkbenchError):
-            self._events.append(f"endpoint/{self.name}", "mark", name=what, **data)
+            self._events.append(f"endpoint/{self.name}", "mark", name=event, **data)
 
     def _write(self, state: str | None = None) -> None:
         """Say how things stand, where that has changed: to whoever reads the document, and to the gateway's metrics."""

@@ -141,8 +141,8 @@ def routes(gateway: Gateway) -> list[Route]:
         return Json({"object": "list", "data": [_model(name) for name in gateway.names()]})
 
     async def model(request: Request) -> Response:
-        version = gateway.choose(request.path_params["model"])
-        return Json({**_model(request.path_params["model"]), "digest": version.digest})
+        name = request.path_params["model"]
+        return Json(_model(name if name in gateway.names() else gateway.choose(name).reference))
 
     async def completions(request: Request) -> Response:
         ask = await _read(request, CompletionAsk)
