@@ -27,8 +27,8 @@ def registry(tmp_path) -> Registry:
 
 def test_what_references_mean(registry):
     registry.set_alias("model", "m@v1", "best")
-    meant = {r: registry.resolve("model", r).digest for r in ("m", "m@latest", "m@v1", "m@v2", f"m@{ONE[:6]}", f"m@{TWO}", "m@best", "other")}
-    assert meant == {"m": TWO, "m@latest": TWO, "m@v1": ONE, "m@v2": TWO, f"m@{ONE[:6]}": ONE, f"m@{TWO}": TWO, "m@best": ONE, "other": ONE}
+    meant = {"m": TWO, "m@latest": TWO, "m@v1": ONE, "m@v2": TWO, f"m@{ONE[:6]}": ONE, f"m@{TWO}": TWO, "m@best": ONE, "other": ONE}
+    assert {r: registry.resolve("model", r).digest for r in meant} == meant
     version = registry.resolve("model", "m@v2")
     assert (version.number, version.run, version.meta, version.reference) == (2, "r", {"n": "m"}, f"m@{TWO[:12]}")
     assert version.path.relative_to(registry.workspace.root).as_posix() == f".workbench/models/m/{TWO}"
@@ -61,7 +61,8 @@ def test_an_alias_moves_and_stays_where_it_was_put(registry, tmp_path):
 
 
 @settings(max_examples=50)
-@given(st.one_of(st.sampled_from(["latest", "v1", "v23", "abcdef", "0123456789ab", "", "a b", "-x", "1st", "a/b", "a@b", "é", "x" * 65, "a\n"]),
+@given(st.one_of(st.sampled_from(["latest", "v1", "v23", "abcdef", "0123456789ab", "", "a b", "-x", "1st", "a/b", "a@b", "é", "x" * 65,
+                                  "a\n"]),
                  st.from_regex(r"[0-9a-f]{6,64}", fullmatch=True)))
 def test_an_alias_is_a_word_that_nothing_else_means(alias):
     with pytest.raises(SpecError):
@@ -84,6 +85,7 @@ def test_many_processes_register_without_losing_a_number(tmp_path):
     workspace = Workspace(tmp_path).open()
     code = ("import sys, hashlib; from workbench import Registry, Workspace; r = Registry(Workspace.find())\n"
             "for n in range(20): r.register('model', 'm', hashlib.sha256(f'{sys.argv[1]} {n // 2}'.encode()).hexdigest(), 'p')")
-    children = [subprocess.Popen([sys.executable, "-c", code, str(n)], env={**os.environ, "WORKBENCH_ROOT": str(tmp_path)}) for n in range(3)]
+    environment = {**os.environ, "WORKBENCH_ROOT": str(tmp_path)}
+    children = [subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(3)]
     assert [c.wait(60) for c in children] == [0, 0, 0]
     assert sorted(v.number for v in Registry(workspace).versions("model", "m")) == list(range(1, 31))

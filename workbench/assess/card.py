@@ -21,9 +21,7 @@ def model_card(model: Model, data: Dataset, evidence: Sequence[Evidence], verdic
 def _verdict(verdict: Verdict) -> Iterable[str]:
     yield "## Verdict"
     yield f"The model {plain(verdict.words)}. Policy `{verdict.policy[:12]}`, evidence bound to model `{verdict.model[:12]}`."
-    rows = []
-    for judged in verdict.judgements:
-        rows.append([judged.rule.theme, judged.rule.metric, judged.rule.bounds, judged.status, judged.why])
+    rows = [[j.rule.theme, j.rule.metric, j.rule.bounds, j.status, j.why] for j in verdict.judgements]
     yield _table(["theme", "measure", "bound on the interval's end", "status", "why"], rows)
 
 

@@ -68,7 +68,7 @@ class Subject:
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
         """Tokens of each text, without end marks."""
         texts = list(texts)
-        return self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids if texts else []
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens; an end mark becomes a line end."""

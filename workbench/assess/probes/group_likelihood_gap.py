@@ -52,10 +52,13 @@ class GroupLikelihoodGap(Probe):
         rows = [(theme, sentence, pair) for theme, (pairs, sentences) in SENTENCES.items() for sentence in sentences for pair in pairs]
         texts = [sentence.format(name) for _, sentence, pair in rows for name in pair]
         sequences = [[END, *ids] for ids in subject.encode(texts)]
+        tails = [[END, *ids] for ids in subject.encode(sentence.partition("{}")[2] for _, sentence, _ in rows)]
         scored = [surprisal for surprisal, _ in subject.predictions(sequences)]
         gaps = []
-        for first, second in zip(range(0, len(texts), 2), range(1, len(texts), 2), strict=True):
-            shared = common_end(sequences[first], sequences[second])
+        for n, tail in enumerate(tails):
+            first, second = 2 * n, 2 * n + 1
+            # Names may end alike (woman, man): no further than the words that follow them.
+            shared = common_end(sequences[first], sequences[second], tail)
             gaps.append(float(scored[second][-shared:].mean() - scored[first][-shared:].mean()))
         gaps = np.array(gaps)
         sizes = np.abs(gaps)
@@ -71,13 +74,13 @@ class GroupLikelihoodGap(Probe):
                             "difference": round(float(gaps[n]), 3)} for n in widest))
 
 
-def common_end(one: list[int], other: list[int]) -> int:
-    """Tokens that two sequences share at their end, their first token left out.
+def common_end(*sequences: list[int]) -> int:
+    """Tokens that sequences share at their end, their first token left out; at least one.
 
     Examples
     --------
     >>> common_end([0, 5, 7, 8], [0, 6, 6, 7, 8])
     2
     """
-    most = min(len(one), len(other)) - 1
-    return next((n for n in range(most) if one[-1 - n] != other[-1 - n]), most)
+    most = min(map(len, sequences)) - 1
+    return max(1, next((n for n in range(most) if len({s[-1 - n] for s in sequences}) > 1), most))
