@@ -24,6 +24,7 @@ def block(heading: str) -> str:
     return re.search(r"```\n(.*?)```", README.partition(f"## {heading}\n")[2], re.DOTALL)[1]
 
 
+@pytest.mark.timeout(600)
 def test_now_yours_works_word_by_word(tmp_path, cli):
     notes = tmp_path / "home" / "notes"
     notes.mkdir(parents=True)
@@ -39,7 +40,7 @@ def test_now_yours_works_word_by_word(tmp_path, cli):
     (tmp_path / ".venv").symlink_to(sys.prefix)
     outside = {k: v for k, v in os.environ.items() if not k.startswith("WORKBENCH")}
     try:
-        done = subprocess.run(["bash", "-eu", "-c", commands], cwd=tmp_path, capture_output=True, text=True, timeout=280,
+        done = subprocess.run(["bash", "-eu", "-c", commands], cwd=tmp_path, capture_output=True, text=True, timeout=560,
                               env={**outside, "HOME": str(tmp_path / "home")})
         assert done.returncode == 0, done.stdout + done.stderr
         for words in ("dataset notes@", "model notes-lm@", "notes-lm answers at http://127.0.0.1:", "curl -s "):

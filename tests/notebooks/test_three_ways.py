@@ -19,6 +19,7 @@ from workbench.pipeline.notebook import Notebook
 from workbench.registry import Registry
 from workbench.workspace import Workspace
 
+pytestmark = pytest.mark.timeout(900)  # three trainings and a dozen kernels: minutes where the machine is shared
 MADE = {"1-data.ipynb": "dataset", "2-train.ipynb": "model", "3-assess.ipynb": "assessment"}
 
 
@@ -45,7 +46,7 @@ def digests(place: Path) -> dict[str, str]:
 
 def call(*command: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKBENCH")}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, timeout=280, env=environment)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -58,7 +59,7 @@ def by_jupyter(ways) -> dict[str, str]:
 
     for name in MADE:
         document = nbformat.read(ways["jupyter"] / name, 4)
-        nbclient.NotebookClient(document, timeout=280, resources={"metadata": {"path": str(ways["jupyter"])}}).execute()
+        nbclient.NotebookClient(document, timeout=900, resources={"metadata": {"path": str(ways["jupyter"])}}).execute()
         html = [o["data"]["text/html"] for c in document.cells for o in c.get("outputs", []) if "text/html" in o.get("data", {})]
         assert len(html) >= 2, "tables and pictures stay in the saved file"
     return digests(ways["jupyter"])
