@@ -91,12 +91,9 @@ def test_kills_at_random_moments(live, undisturbed):
 
 def driver(run: runs.Run, live: Workspace) -> tuple[str, int]:
     """Address and pid of the worker that drives a run."""
-    address = cluster.connect(live).run_on_scheduler(_driver, f"drive-{run.id}-")
-    return address, cluster.connect(live).run(os.getpid, workers=[address])[address]
-
-
-def _driver(prefix: str, dask_scheduler) -> str:
-    return next(t.processing_on.address for k, t in dask_scheduler.tasks.items() if str(k).startswith(prefix))
+    client = cluster.connect(live)
+    address = next(a for a, keys in client.processing().items() if any(str(k).startswith(f"drive-{run.id}-") for k in keys))
+    return address, client.run(os.getpid, workers=[address])[address]
 
 
 @pytest.mark.parametrize("whose", ["the driver's", "the other"])

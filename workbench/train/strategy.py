@@ -58,12 +58,15 @@ class RankEnvironment(ClusterEnvironment):
 class RankDDP(DDPStrategy):
     """DDP over a process group that stands already: one device a rank, whatever share of the ranks a host has.
 
-    ``_configure_launcher`` is Lightning's private hook: with an environment that creates processes itself it leaves
-    the launcher away, so that ``fit`` runs here and now. A test holds each release of Lightning to that.
+    A launcher would start processes and set their threads. ``_configure_launcher`` is Lightning's private hook for it:
+    left without one, ``fit`` runs here and now. A test holds each release of Lightning to that.
     """
 
     def __init__(self, checkpoint_io: CheckpointIO | None = None):
         super().__init__(cluster_environment=RankEnvironment(), checkpoint_io=checkpoint_io, **DDP_OPTIONS)
+
+    def _configure_launcher(self) -> None:
+        self._launcher = None
 
     @property
     def root_device(self) -> torch.device:

@@ -1,0 +1,73 @@
+"""Submit to first step: two coupled ranks on a warm cluster against torchrun, medians of one run.
+
+    python tests/benchmarks/first_step.py [rounds]
+
+Both train the same script's model on the same tokens; the clock runs from the call (``submit``, or torchrun's start) to
+the end of the first optimizer step in rank 0, as that rank says it. The rounds alternate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from workbench import runs
+from workbench.dataset import Dataset
+from workbench.train.plan import planned
+from workbench.train.spec import TrainSpec
+from workbench.train.tokens import cached
+from workbench.workspace import Workspace
+
+SCRIPT = Path(__file__).resolve().parents[1] / "train" / "under_torchrun.py"
+DATA = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
+TRAIN = {"word": "train", "data": "docs", "name": "first", "model": {"size": "100K", "vocabulary": 512, "context": 64}, "prompts": [],
+         "tokens": 5 * 512, "batch": {"sequences": 4}}
+
+
+def ours(workspace: Workspace) -> float:
+    """Seconds from ``submit`` to the end of the first step."""
+    begin = time.time()
+    run = runs.submit(TRAIN, workspace, again=True).wait(120)
+    return next(e.at for e in run.events(kinds=["mark"]) if e.name == "first-step") - begin
+
+
+def torchrun(workspace: Workspace, place: Path) -> float:
+    """Seconds from torchrun's start to the end of the first step."""
+    tokens = cached(workspace, Dataset.open("docs", workspace).digest, 512)
+    plan = planned(TrainSpec.load(TRAIN), tokens.count("train")).to_dict() | {"tokens": str(tokens.path)}
+    (place / "plan.json").write_text(json.dumps(plan))
+    begin = time.time()
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(SCRIPT),
+                    str(place / "plan.json"), str(place)], check=True, capture_output=True,
+                   env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"})
+    return json.loads((place / "losses.json").read_text())["first"] - begin
+
+
+def main() -> None:
+    """Print both medians and their ratio."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with tempfile.TemporaryDirectory(prefix="first-step-") as folder:
+        workspace = Workspace(folder).open()
+        try:
+            runs.submit(DATA, workspace, place="here")
+            first = ours(workspace)
+            mine, theirs = [], []
+            for _ in range(rounds):
+                mine.append(ours(workspace))
+                theirs.append(torchrun(workspace, Path(folder)))
+        finally:
+            runs.shut_down(workspace)
+    print(f"submit to first step, cluster cold     {first:7.2f} s")
+    print(f"submit to first step, cluster warm     {statistics.median(mine):7.2f} s   (≤ 0.5)   {' '.join(f'{s:.2f}' for s in mine)}")
+    print(f"torchrun to first step                 {statistics.median(theirs):7.2f} s             {' '.join(f'{s:.2f}' for s in theirs)}")
+    print(f"ratio                                  {statistics.median(theirs) / statistics.median(mine):7.1f} x   (≥ 10)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Lightning's private hooks are what we take them to be; run for each release of it that is allowed."""
+
+from __future__ import annotations
+
+import inspect
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities import distributed as lightning_distributed
+from lightning.pytorch.strategies import DDPStrategy
+
+from workbench.train import checkpoints
+from workbench.train.strategy import AtomicCheckpoints, RankDDP, RankEnvironment
+
+
+class Line(pl.LightningModule):
+    """Fits one number to 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def training_step(self, batch, _):
+        self.seen.append(batch.item())
+        return (self.weight - 3).square().sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        first = self.trainer.global_step
+
+        class Endless:
+            def __iter__(self):
+                n = first
+                while True:
+                    yield torch.tensor([float(n)])
+                    n += 1
+
+        return Endless()
+
+
+@pytest.fixture
+def group(monkeypatch):
+    """A process group of one, made before Lightning begins, as a rank makes it."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                        "GLOO_SOCKET_IFNAME": "lo"}.items():
+        monkeypatch.setenv(name, value)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def trainer(steps: int, *callbacks: pl.Callback) -> pl.Trainer:
+    return pl.Trainer(max_steps=steps, max_epochs=-1, strategy=RankDDP(AtomicCheckpoints()), accelerator="cpu", devices=1, logger=False,
+                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks))
+
+
+def test_the_hooks_that_we_override_and_stand_on_are_there():
+    for name in ("root_device", "num_processes", "distributed_sampler_kwargs"):
+        assert isinstance(inspect.getattr_static(DDPStrategy, name), property)
+    assert list(inspect.signature(DDPStrategy.set_world_ranks).parameters) == ["self"]
+    assert list(inspect.signature(DDPStrategy._configure_launcher).parameters) == ["self"]
+    assert "is_initialized" in inspect.getsource(lightning_distributed._init_dist_connection)
+    assert not inspect.isabstract(RankEnvironment)
+
+
+def test_no_launcher_no_new_process_group_and_the_fit_happens_here(group):
+    made = trainer(4)
+    assert made.strategy.launcher is None and made.world_size == 1 and made.is_global_zero
+    before = dist.group.WORLD
+    module = Line()
+    made.fit(module)
+    assert dist.group.WORLD is before and made.global_step == 4 and module.seen == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_goes_through_our_files_and_the_data_go_on_behind_it(group, tmp_path):
+    whole = Line()
+    trainer(6).fit(whole)
+
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(checkpoints.path_of(tmp_path, 2))
+                trainer.should_stop = True
+
+    stopped = trainer(6, Save())
+    stopped.fit(Line())
+    assert stopped.global_step == 2  # `should_stop` is heeded at once
+    again, going_on = Line(), trainer(6)
+    going_on.fit(again, ckpt_path=str(checkpoints.path_of(tmp_path, 2)), weights_only=True)
+    assert again.seen == [2, 3, 4, 5] and going_on.global_step == 6 and torch.equal(again.weight, whole.weight)
+    done, nothing_left = Line(), trainer(2)
+    nothing_left.fit(done, ckpt_path=str(checkpoints.path_of(tmp_path, 2)), weights_only=True)
+    assert done.seen == [] and nothing_left.global_step == 2
