@@ -8,6 +8,7 @@ from workbench.data.sources import files
 from workbench.data.spec import Files
 from workbench.errors import SourceError
 from workbench.storage import digest_file
+from workbench.workspace import Workspace
 
 TEXT = "A paragraph that is long enough to say something. " * 3
 
@@ -39,6 +40,13 @@ def test_paths_globs_and_directories_relative_to_the_workspace(workspace, notes,
     assert files.skipped(Files(paths=("notes",)), workspace) == ["notes/picture.png"]
 
 
+def test_a_workspace_whose_name_looks_like_a_pattern(tmp_path):
+    workspace = Workspace(tmp_path / "a[1] *").open()
+    (workspace.root / "b.txt").write_text(TEXT)
+    (workspace.root / "c[2].txt").write_text(TEXT)
+    assert names(workspace, "*.txt") == ["b.txt", "c[2].txt"] and names(workspace, "c[2].txt") == ["c[2].txt"]
+
+
 def test_inputs_are_the_digests_of_the_files(workspace, notes):
     source = Files(paths=("notes/b.txt", "notes/a.md"))
     assert files.inputs(source, workspace) == {"notes/a.md": digest_file(notes / "a.md"), "notes/b.txt": digest_file(notes / "b.txt")}
@@ -46,7 +54,7 @@ def test_inputs_are_the_digests_of_the_files(workspace, notes):
 
 
 @pytest.mark.parametrize(("paths", "words"), [
-    (("notes/b.text",), r'no such file.*Did you mean ".*b.txt"'), (("nots/*.md",), r'no file matches.*Did you mean ".*notes/?"'),
+    (("notes/b.text",), r'no such file.*Did you mean ".*b.txt"'), (("nots/*.md",), r'no file matches.*Did you mean ".*/notes/\*.md"'),
     (("notes/deep/*.md",), r"no file matches.*there is: c.jsonl"), (("notes/picture.png",), "no format is known.*expected one of .txt"),
     (("notes/*.png",), "no format is known"), (("empty.txt",), "empty.txt: is empty"), (("empty.txt", "empty.md"), "all 2 files are empty"),
     (("bare",), "no file of a known format is in this directory")])

@@ -158,7 +158,7 @@ def test_parquet_rows_with_null_and_label(tmp_path):
 
 @pytest.mark.parametrize(("name", "data", "words"), [
     ("a.parquet", b"no parquet at all", "is no Parquet file"),
-    ("a.jsonl.gz", b"plain", "is damaged or cut off"),
+    ("a.jsonl.gz", b"plain", "is damaged or cut off"), ("a.csv", b"\xff\xfet\0e\0x", "is no valid utf-16"),
     ("a.jsonl", '{"n": 1}\n', "no column holds text")])
 def test_a_damaged_file_is_refused_before_a_run(tmp_path, name, data, words):
     path = put(tmp_path, name, data)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workbench.data import minhash
 from workbench.data.minhash import Sketch, clusters, layout, near_duplicates, shingles
 
 WORDS = [*(f"w{n}" for n in range(24)), "Straße", "ÉTÉ", "snake_case", "可以", "don't", "a-b"]
@@ -41,9 +43,18 @@ def sketch(texts: dict[int, str], words: int, threshold: float) -> Sketch:
     return Sketch.of([f"{i:016x}" for i in texts], texts.values(), words=words, threshold=threshold)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.fixture(params=[1, minhash.FEW], ids=["parted", "whole"])
+def few(request, monkeypatch):
+    """Buckets that are parted from two rows on, and such that are not."""
+    monkeypatch.setattr(minhash, "FEW", request.param)
+
+
+same_for_all = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@same_for_all
 @given(corpora(), st.sampled_from([1, 3, 5]), st.sampled_from([0.5, 0.8, 1.0]), st.randoms())
-def test_who_goes_is_who_is_near_a_smaller_id_that_stays(texts, words, threshold, random_):
+def test_who_goes_is_who_is_near_a_smaller_id_that_stays(few, texts, words, threshold, random_):
     stay: list[int] = []
     expected: dict[int, tuple[int, float]] = {}
     for i in sorted(texts):
@@ -58,9 +69,9 @@ def test_who_goes_is_who_is_near_a_smaller_id_that_stays(texts, words, threshold
     assert near_duplicates(sketch({i: texts[i] for i in shuffled}, words, threshold), threshold) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@same_for_all
 @given(corpora(), st.sampled_from([1, 5]), st.sampled_from([0.3, 0.5, 0.9]), st.integers(1, 4))
-def test_clusters_are_the_connected_components(texts, words, threshold, parts):
+def test_clusters_are_the_connected_components(few, texts, words, threshold, parts):
     component = {i: i for i in texts}
     for a in texts:
         for b in texts:
@@ -82,6 +93,28 @@ def test_what_is_kept_always_stays_and_still_drives_others_out(texts, data):
     for i in set(texts) - always:
         if any(jaccard(texts[i], texts[a], 5) >= 0.8 for a in always):
             assert i in gone
+
+
+def test_a_footer_under_every_text_pairs_none_and_a_template_is_one_cluster():
+    """Both put all records into one bucket; neither may take the square of their number."""
+    generator = random.Random(0)
+    footer = " ".join(f"footer{n}" for n in range(40))
+    template = " ".join(f"template{n}" for n in range(90))
+    tickets = {n: " ".join(f"w{generator.randrange(5000)}" for _ in range(60)) + " " + footer for n in range(1, 1501)}
+    letters = {n: f"{template} number{n} {generator.random()}" for n in range(1501, 3001)}
+    made = sketch({**tickets, **letters}, 5, 0.5)
+    compared = 0
+
+    def counted(a, b, threshold, at_least=made.at_least):
+        nonlocal compared
+        compared += 1
+        return at_least(a, b, threshold)
+
+    object.__setattr__(made, "at_least", counted)
+    assert clusters(made, 0.5).tolist() == [*tickets, *[1501] * 1500]
+    assert compared < 40_000
+    assert sorted(near_duplicates(made, 0.5)) == sorted(letters)[1:]
+    assert compared < 80_000
 
 
 def test_further_pairs_join_clusters():

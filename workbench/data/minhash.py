@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import blake2b
-from itertools import chain, combinations
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[^\W{_UNSPACED}]+|[{_UNSPACED}]")
 _ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or chr(c) == "_" else 32 for c in range(128)) + bytes(128)
 """ASCII in lower case with a space for whatever is in no word: splitting it is some ten times faster than matching."""
+FEW = 40
+"""Rows that are compared each with each; a larger bucket is parted first."""
 _BLOCK = 1 << 15
 """Shingles hashed at once: what fits in a core's cache."""
 
@@ -111,10 +114,8 @@ class Sketch:
                    [np.load(grams, mmap_mode=None if few else "r")], [np.load(folder / "offsets.npy")])
 
     @cached_property
-    def _starts(self) -> np.ndarray:
-        import numpy as np
-
-        return np.cumsum([0, *(len(o) - 1 for o in self.offsets)])
+    def _starts(self) -> list[int]:
+        return list(accumulate((len(o) - 1 for o in self.offsets), initial=0))
 
     @cached_property
     def _sets(self) -> dict[int, frozenset[int]]:
@@ -122,14 +123,15 @@ class Sketch:
 
     def gram_set(self, row: int) -> frozenset[int]:
         """The shingles of one record, hashed."""
-        import numpy as np
-
         found = self._sets.get(row)
         if found is None:
-            part = int(np.searchsorted(self._starts, row, "right")) - 1
-            begin, end = self.offsets[part][row - self._starts[part]:][:2]
-            found = self._sets[row] = frozenset(self.grams[part][begin:end].tolist())
+            found = self._sets[row] = frozenset(self._gram_array(row).tolist())
         return found
+
+    def _gram_array(self, row: int) -> np.ndarray:
+        part = bisect_right(self._starts, row) - 1
+        begin, end = self.offsets[part][row - self._starts[part]:][:2]
+        return self.grams[part][begin:end]
 
     def jaccard(self, a: int, b: int) -> float:
         """Exact Jaccard similarity of two records' shingles (equal up to collisions of 64-bit hashes)."""
@@ -142,13 +144,14 @@ class Sketch:
         first, second = len(self.gram_set(a)), len(self.gram_set(b))
         return min(first, second) >= threshold * max(first, second) and self.jaccard(a, b) >= threshold
 
-    def buckets(self) -> Iterator[np.ndarray]:
-        """Groups of two or more rows that share a band, each set of rows once."""
+    def buckets(self, threshold: float) -> Iterator[np.ndarray]:
+        """Groups of two or more rows that share a band, each set of rows once; what a large one can't pair is parted."""
         import numpy as np
 
         sizes = np.concatenate([np.diff(o) for o in self.offsets]) if self.offsets else np.zeros(0, np.int64)
         rows = np.flatnonzero(sizes)
         seen: set[bytes] = set()
+        large: dict[bytes, np.ndarray] = {}
         for band in range(self.bands.shape[1]):
             keys = self.bands[rows, band]
             order = np.argsort(keys, kind="stable")
@@ -156,10 +159,50 @@ class Sketch:
             edges = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True]) if len(keys) else np.zeros(0, np.int64)
             for n in np.flatnonzero(np.diff(edges) > 1):
                 bucket = rows[order[edges[n]:edges[n + 1]]]
-                mark = blake2b(bucket.tobytes(), digest_size=16).digest()
-                if mark not in seen:
+                if len(bucket) > FEW:
+                    large[_mark(bucket)] = bucket
+                elif (mark := _mark(bucket)) not in seen:
                     seen.add(mark)
                     yield bucket
+        for group in self._sharing(list(large.values()), threshold):
+            if (mark := _mark(group)) not in seen:
+                seen.add(mark)
+                yield group
+
+    def _sharing(self, buckets: list[np.ndarray], threshold: float) -> Iterator[np.ndarray]:
+        """Groups of rows of one bucket that share one of their rarest shingles: each pair as similar as asked is in one.
+
+        Two sets of which a share of *t* is common can't differ in all of their (1 - t) n + 1 rarest members (the prefix
+        filter of Chaudhuri, Ganti, Kaushik, "A primitive operator for similarity joins", 2006). So a footer under every
+        text, which puts all of them into one bucket, pairs none of them.
+        """
+        import numpy as np
+
+        if not buckets:
+            return
+        rows = np.unique(np.concatenate(buckets))
+        grams = [self._gram_array(row) for row in rows.tolist()]
+        owners = np.repeat(np.arange(len(rows)), [len(g) for g in grams])
+        _, kinds, counts = np.unique(np.concatenate(grams), return_inverse=True, return_counts=True)
+        by_rank = np.argsort(counts, kind="stable")
+        ranks = np.empty(len(counts), np.int64)
+        ranks[by_rank] = np.arange(len(counts))
+        owners, ranks = np.divmod(np.unique(owners * len(counts) + ranks[kinds]), len(counts))
+        sizes = np.bincount(owners, minlength=len(rows))
+        place = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        rarest = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
+        chosen = (place < rarest[owners]) & (counts[by_rank][ranks] > 1)
+        ranks, ends = ranks[chosen], np.cumsum(np.bincount(owners[chosen], minlength=len(rows)))
+        for bucket in buckets:
+            where = np.searchsorted(rows, bucket)
+            begins = np.where(where > 0, ends[where - 1], 0)
+            lengths = ends[where] - begins
+            mine = np.repeat(np.arange(len(bucket)), lengths)
+            held = ranks[np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(len(mine))]
+            order = np.argsort(held, kind="stable")
+            for begin, end in pairwise(np.flatnonzero(np.diff(held[order], prepend=-1, append=-1)).tolist()):
+                if end - begin > 1:
+                    yield bucket[mine[order[begin:end]]]
 
 
 def near_duplicates(sketch: Sketch, threshold: float, *, always: Iterable[int] = ()) -> dict[int, tuple[int, float]]:
@@ -174,7 +217,7 @@ def near_duplicates(sketch: Sketch, threshold: float, *, always: Iterable[int] =
     """
     always = set(always)
     memberships: dict[int, list[int]] = defaultdict(list)
-    for number, bucket in enumerate(sketch.buckets()):
+    for number, bucket in enumerate(sketch.buckets(threshold)):
         for row in bucket.tolist():
             memberships[row].append(number)
     ids = {row: int(sketch.ids[row]) for row in memberships}
@@ -211,17 +254,28 @@ def clusters(sketch: Sketch, threshold: float, same: Iterable[tuple[int, int]] =
     for a, b in same:
         parent[find(a)] = find(b)
     apart: set[tuple[int, int]] = set()
-    for bucket in sketch.buckets():
+    for bucket in sketch.buckets(threshold):
         groups: dict[int, list[int]] = defaultdict(list)
         for row in bucket.tolist():
             groups[find(row)].append(row)
-        for one, other in combinations(list(groups), 2):
-            if find(one) != find(other) and _touch(sketch, groups[one], groups[other], threshold, apart):
-                parent[find(one)] = find(other)
+        waiting = list(groups)
+        while len(waiting) > 1:
+            reached = [waiting.pop()]
+            for one in reached:  # grows with each group that is joined: those are compared with the rest in turn
+                touched = [other for other in waiting if _touch(sketch, groups[one], groups[other], threshold, apart)]
+                for other in touched:
+                    parent[find(other)] = find(one)
+                joined = set(touched)
+                waiting = [w for w in waiting if w not in joined]
+                reached += touched
     roots = np.array([find(row) for row in range(len(parent))], np.int64)
     smallest = np.full(len(parent), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest, roots, sketch.ids)
     return smallest[roots] if parent else smallest
+
+
+def _mark(rows: np.ndarray) -> bytes:
+    return blake2b(rows.tobytes(), digest_size=16).digest()
 
 
 def _touch(sketch: Sketch, some: list[int], others: list[int], threshold: float, apart: set[tuple[int, int]]) -> bool:

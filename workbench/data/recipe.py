@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..drawing import size
 from ..errors import SourceError
 from ..journal import Journal
 from ..runs import RunContext
@@ -120,8 +121,8 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
 def _read(spec: DataSpec, run: RunContext, folder: Path) -> _Reading:
     reading, base = _Reading(), 0
     sources = [(source_module(s.kind), s, source_module(s.kind).units(s, run.workspace)) for s in spec.sources]
-    weight = sum(u.weight for _, _, units in sources for u in units)
-    batch = min(partition.BATCH, max(1, weight // (4 * (spec.partitions or 1))))
+    whole = sum(u.weight for _, _, units in sources for u in units)
+    batch = min(partition.BATCH, max(1, whole // (4 * (spec.partitions or 1))))
     for module, source, units in sources:
         most, at, taken, records, refused = module.most(source), 0, 0, 0, Counter()
         while at < len(units) and (most is None or taken < most):
@@ -130,12 +131,12 @@ def _read(spec: DataSpec, run: RunContext, folder: Path) -> _Reading:
                      for first, last in groups]
             for (_, last), task, result in zip(groups, tasks, run.map(partition.read, tasks, label="read"), strict=True):
                 reading.folders.append(Path(task.folder))
-                reading.pieces += [(Piece(task.folder, n, n + 1), size) for n, size in enumerate(result["batches"])]
-                for number, size, rows, why in result["units"]:
+                reading.pieces += [(Piece(task.folder, n, n + 1), weight) for n, weight in enumerate(result["batches"])]
+                for number, weight, rows, why in result["units"]:
                     if most is not None and taken >= most:
                         reading.beyond.append((number, number + 1))
                         continue
-                    taken, records = taken + size, records + rows
+                    taken, records = taken + weight, records + rows
                     refused.update(why)
                 at = last
         if not records:
@@ -145,7 +146,7 @@ def _read(spec: DataSpec, run: RunContext, folder: Path) -> _Reading:
         if skipped:
             run.log(f"not read, since no format is known for their endings: {', '.join(skipped[:10])}"
                     + f" and {len(skipped) - 10:,} more" * (len(skipped) > 10), "warning")
-        run.log(f"read {_called(source)}: {records:,} records, {taken / 1e6:,.1f} MB"
+        run.log(f"read {_called(source)}: {records:,} record{'s' * (records != 1)}, {size(taken)}"
                 + (f"; set aside: {_reasons(refused)}" if refused else ""))
         base += len(units)
     return reading
@@ -171,13 +172,13 @@ def _density(units: list[Unit], taken: int) -> float:
 
 def _parts(pieces: list[tuple[Piece, int]], wanted: int | None) -> list[list[Piece]]:
     """Batches put together to partitions of about the same size."""
-    total = sum(size for _, size in pieces)
+    total = sum(weight for _, weight in pieces)
     count = min(len(pieces), wanted or -(-total // PARTITION)) or 1
     parts: list[list[Piece]] = [[] for _ in range(count)]
     before = 0
-    for piece, size in pieces:
-        part = parts[min(count - 1, (before + size // 2) * count // max(total, 1))]
-        before += size
+    for piece, weight in pieces:
+        part = parts[min(count - 1, (before + weight // 2) * count // max(total, 1))]
+        before += weight
         if part and part[-1].folder == piece.folder and part[-1].last == piece.first:
             part[-1] = part[-1]._replace(last=piece.last)
         else:

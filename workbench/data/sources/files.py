@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _matching(pattern: str, root: Path) -> list[Path]:
         return known
     if not glob.has_magic(pattern):
         raise SourceError("there is no such file", where=pattern, hint=_near(path) or f"Relative paths begin at {root}")
-    matched = [p for p in _globbed(path) if p.is_file()]
+    matched = [p for p in _globbed(pattern, root) if p.is_file()]
     known = [p.resolve() for p in matched if formats.of(p)]
     if not known and matched:  # all of an unknown ending: the caller says which endings there are
         return [p.resolve() for p in matched]
@@ -90,8 +91,9 @@ def _matching(pattern: str, root: Path) -> list[Path]:
     return known
 
 
-def _globbed(path: Path) -> list[Path]:
-    return [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute pattern
+def _globbed(pattern: str | Path, root: Path) -> list[Path]:
+    pattern = str(Path(pattern).expanduser())
+    return [root / p for p in sorted(glob.glob(pattern, root_dir=root, recursive=True))]  # noqa: PTH207 - a pattern may be absolute
 
 
 def _hidden(path: Path, below: Path) -> bool:
@@ -100,6 +102,7 @@ def _hidden(path: Path, below: Path) -> bool:
 
 def _near(path: Path) -> str | None:
     """What is there in the nearest directory that exists, the closest name first."""
+    path = Path(os.path.normpath(path))
     part, missing = path.parent, path.name
     while not part.is_dir() and part != part.parent:
         part, missing = part.parent, part.name
@@ -109,7 +112,9 @@ def _near(path: Path) -> str | None:
         return None
     close = difflib.get_close_matches(missing, names, n=1, cutoff=0.6)
     if close:
-        return f'Did you mean "{part / close[0]}"?'
+        meant = part / close[0]
+        whole = meant / path.relative_to(part / missing)
+        return f'Did you mean "{whole if _globbed(whole, part) else meant}"?'
     return f"In {part} there is: {', '.join(names[:8])}{' …' * (len(names) > 8)}" if names else f"{part} is empty"
 
 
@@ -122,6 +127,6 @@ def skipped(source: Files, workspace: Workspace) -> list[str]:
     left: set[str] = set()
     for pattern in source.paths:
         path = workspace.root / Path(pattern).expanduser()
-        inside = path.rglob("*") if path.is_dir() else _globbed(path) if glob.has_magic(pattern) else ()
+        inside = path.rglob("*") if path.is_dir() else _globbed(pattern, workspace.root) if glob.has_magic(pattern) else ()
         left |= {workspace.relative(p) for p in inside if p.is_file() and not p.name.startswith(".") and not formats.of(p)}
     return sorted(left) if source.format == "auto" else []

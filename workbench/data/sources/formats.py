@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -190,32 +191,28 @@ def _read_csv(unit: Unit) -> Iterator[Record]:
 
 def _csv_rows(unit: Unit) -> Iterator[tuple[int, Any, str | None]]:
     csv.field_size_limit(1 << 30)
-    text = _decoded(unit)
-    delimiter = "\t" if ".tsv" in unit.path.lower() else _delimiter(text[:10_000])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    line = 1
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, "", str(error)
+    with _text_file(unit) as file:
+        first = file.readline()
+        delimiter = max(",;\t|", key=lambda d: (first.count(d), -",;\t|".index(d)))
+        reader = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        line = 1
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield line, "", str(error)
+                line = reader.line_num + 1
+                continue
+            if header is None:
+                header = [name.strip() for name in row]
+            elif len(row) == len(header):
+                yield line, dict(zip(header, row, strict=True)), None
+            elif row:
+                yield line, delimiter.join(row), f"{len(row)} fields where the header has {len(header)}"
             line = reader.line_num + 1
-            continue
-        if header is None:
-            header = [name.strip() for name in row]
-        elif len(row) == len(header):
-            yield line, dict(zip(header, row, strict=True)), None
-        elif row:
-            yield line, delimiter.join(row), f"{len(row)} fields where the header has {len(header)}"
-        line = reader.line_num + 1
-
-
-def _delimiter(head: str) -> str:
-    first = head.split("\n", 1)[0]
-    return max(",;\t|", key=lambda d: (first.count(d), -",;\t|".index(d)))
 
 
 def _read_parquet(unit: Unit) -> Iterator[Record]:
@@ -305,15 +302,18 @@ def _opened(unit: Unit) -> Any:
     return gzip.open(unit.path, "rb") if unit.path.lower().endswith(".gz") else open(unit.path, "rb")
 
 
-def _decoded(unit: Unit) -> str:
-    """The whole text with one kind of line end; bytes that are no UTF-8 become lone surrogates, see ``_checked``."""
+def _text_file(unit: Unit) -> io.TextIOWrapper:
+    """A file as text, line ends as they are; bytes that are no UTF-8 become lone surrogates, see ``_checked``."""
     with _opened(unit) as file:
-        raw = file.read()
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = raw.decode("utf-16", "surrogatepass")
-    else:
-        text = raw.decode("utf-8-sig", "surrogateescape")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding, errors = ("utf-16", "strict") if wide else ("utf-8-sig", "surrogateescape")
+    return io.TextIOWrapper(_opened(unit), encoding, errors, newline="")
+
+
+def _decoded(unit: Unit) -> str:
+    """The whole text with one kind of line end."""
+    with _text_file(unit) as file:
+        return file.read().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _checked(record: Record) -> Record:
@@ -342,6 +342,9 @@ def _readable(unit: Unit) -> Iterator[None]:
         raise SourceError("is damaged or cut off", where=unit.name, received=str(error), hint="Copy or download it again") from None
     except OSError as error:
         raise SourceError("can't be read", where=unit.name, received=error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"is no valid {error.encoding}", where=unit.name, received=f"byte {error.start + 1}: {error.reason}",
+                          hint="Save it as UTF-8") from None
     except ValueError as error:
         if type(error).__module__.startswith("pyarrow"):
             raise SourceError("is no Parquet file, or a damaged one", where=unit.name, received=str(error).splitlines()[0]) from None
