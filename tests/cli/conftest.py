@@ -24,7 +24,7 @@ def cli() -> Cli:
         done = subprocess.run([sys.executable, "-m", "workbench.cli", *arguments], cwd=cwd, capture_output=True, text=True,
                               timeout=timeout, env={**outside, **environment})
         assert done.returncode == code, f"{arguments} left with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+        assert "Traceback (most recent call last):" not in done.stderr
         return done
 
     return call

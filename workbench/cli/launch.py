@@ -40,30 +40,36 @@ def launch(spec: Spec, *, again: bool, detach: bool, as_json: bool, dry_run: boo
     finish(run, found=ended, as_json=as_json)
 
 
-def finish(run: Run, *, found: bool = False, as_json: bool = False) -> None:
-    """Follow a run to its end, tell what came out, and leave with its exit code."""
+def finish(run: Run, *, found: bool | None = False, ended: bool = False, as_json: bool = False) -> None:
+    """Follow a run to its end (unless it has ended before), tell what came out, and leave with its exit code."""
     from .follow import follow
 
-    left = "" if found else follow(run, silent=as_json)
+    left = "" if ended or found else follow(run, silent=as_json)
     entry = run.entry
     if as_json:
         print_json(told(run, found=found))
-    elif left == "leave":
+    elif left:
         tell(f"{run.id} goes on; come back to it: workbench attach {run.id}, stop it: workbench stop {run.id}")
     elif entry.state == "done":
         result(run)
     elif entry.state == "stopped":
         tell(f"{run.id} was stopped")
     elif entry.failure:
-        tell(f"{run.id} failed: {entry.failure['what']}")
-        if entry.failure.get("hint") and entry.failure["hint"] not in entry.failure["what"]:
-            tell(entry.failure["hint"])
-        tell(f"See it whole: workbench show {run.id}")
-    code = 130 if left == "interrupted" else exit_code(run)
-    if left == "interrupted" and not as_json:
-        tell(f"{run.id} goes on; come back to it: workbench attach {run.id}, stop it: workbench stop {run.id}")
-    if code and left != "leave":
+        _failed(run, entry.failure, whole=ended)
+    code = {"leave": 0, "interrupted": 130}.get(left) if left else exit_code(run)
+    if code:
         raise typer.Exit(code)
+
+
+def _failed(run: Run, failure: dict[str, Any], *, whole: bool) -> None:
+    """Why a run failed; what its log has told already, a failed cell's traceback, is not told twice."""
+    what, _, rest = str(failure["what"]).partition("\n")
+    tell(f"{run.id} failed: {what}")
+    if rest and (whole or run.word != "pipeline"):
+        tell(rest)
+    if failure.get("hint") and (failure["hint"] not in failure["what"] or (rest and run.word == "pipeline" and not whole)):
+        tell(failure["hint"])
+    tell(f"See it whole: workbench show {run.id}")
 
 
 def exit_code(run: Run) -> int:

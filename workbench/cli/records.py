@@ -60,10 +60,12 @@ def show(what: Annotated[str, typer.Argument(metavar="WHAT", help="A run (its id
 
 def attach(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")], as_json: Json = False) -> None:
     """Follow a run again, from any terminal."""
+    from ..journal import ENDED
     from ..runs import attach as attach_run
     from .launch import finish
 
-    finish(attach_run(run_id), as_json=as_json)
+    run = attach_run(run_id)
+    finish(run, found=None, ended=run.state in ENDED, as_json=as_json)
 
 
 def stop(what: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Runs by id, endpoints or monitors by name.")],
