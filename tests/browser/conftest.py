@@ -64,8 +64,7 @@ def axe() -> Callable[[Any], list[str]]:
 
     def findings(page: Any) -> list[str]:
         page.evaluate(AXE.read_text())
-        found = page.evaluate("async () => (await axe.run('.wbp')).violations.map(v => v.id + ': ' + v.nodes.map(n => n.html.slice(0, 160)"
+        return page.evaluate("async () => (await axe.run('.wbp')).violations.map(v => v.id + ': ' + v.nodes.map(n => n.html.slice(0, 160)"
                               " + ' ' + n.failureSummary.slice(0, 200)).slice(0, 3).join(' | '))")
-        return found
 
     return findings

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,8 @@ def started(arguments: list[str], url: str, *, cwd: Path, log: Path, patience: f
             try:
                 with urllib.request.urlopen(url, timeout=5):
                     break
+            except urllib.error.HTTPError:  # it answers, if only to refuse
+                break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"no answer from {url}:\n{log.read_text()[-4000:]}") from None

@@ -21,8 +21,9 @@ from widgets import DataPanel
 panel = DataPanel({"name": "digits", "sources": [{"kind": "digits"}], "steps": []})
 panel
 """
-PAYLOADS = ["<img src=x onerror=window.hit=1>", "</script><script>window.hit=1</script>", "\x1b[31mred\x1b[0m", "\u202eright to left\u202c", "x" * 20_000,
-            "<b onmouseover=window.hit=1>bold</b>", "{{7*7}}", "javascript:window.hit=1"]
+PAYLOADS = ["<img src=x onerror=window.hit=1>", "</script><script>window.hit=1</script>", "\x1b[31mred\x1b[0m", "\u202eright to left\u202c",
+            "x" * 20_000, "<b onmouseover=window.hit=1>bold</b>", "{{7*7}}",
+            "javascript:window.hit=1"]
 
 
 def state(lab: Lab, wanted: str, timeout: float = 60) -> None:
@@ -80,6 +81,7 @@ def test_a_run_is_shown_not_repeated_and_found_again_after_a_restart(lab, place)
     lab.run()
     state(lab, "done")
     assert re.findall(r"data-\d{4}-\d{6}-[0-9a-f]{6}", lab.outputs())[-1] == first
+    lab.save()
     lab.page.reload()  # the kernel lives on: the same panel is drawn again
     state(lab, "done")
 
@@ -115,7 +117,8 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(lab, place):
         events.append(entry.id, "log", name=text[:100], text=text)
         events.append(entry.id, "sample", step=number, text=text, prompt=text)
         events.point(entry.id, text[:200], number, 1.0)
-    journal.move(entry.id, "failed", failure={"what": " ".join(PAYLOADS), "where": PAYLOADS[1], "kind": PAYLOADS[0], "traceback": PAYLOADS[1]})
+    failure = {"what": " ".join(PAYLOADS), "where": PAYLOADS[1], "kind": PAYLOADS[0], "traceback": PAYLOADS[1]}
+    journal.move(entry.id, "failed", failure=failure)
     write_notebook(place.root / "hostile.ipynb", f"from widgets import DataPanel\nDataPanel(run={entry.id!r})")
     lab.open("hostile.ipynb").run()
     state(lab, "failed")
