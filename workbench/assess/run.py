@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ from ..assessment import workspace_policy, write_assessment
 from ..dataset import Dataset
 from ..errors import NotFoundError, SourceError
 from ..events import Events
+from ..journal import Journal
 from ..model import Model
-from ..policy import Evidence, Policy, judge
+from ..policy import Evidence, Policy, Verdict, judge
 from ..registry import Registry
+from ..runs import Stopped
 from ..storage import digest_json, write_atomic
+from ..tracking import Tracker
 from ..workspace import Workspace
 from .card import model_card
 from .probes import KINDS
@@ -69,10 +72,11 @@ def execute(spec: AssessSpec, run: RunContext) -> dict[str, Any]:
 def _conclude(spec: AssessSpec, run: RunContext, model: Model, data: Dataset, policy: Policy, evidence: list[Evidence]) -> dict[str, Any]:
     taught = (model.manifest.get("dataset") or {}).get("digest")
     verdict = judge(policy, evidence, model=model.digest, dataset=taught, now=time.time())
+    card = model_card(model, data, evidence, verdict)
     assessment = write_assessment(
         run.workspace, spec.name or model.name, model={"name": model.name, "digest": model.digest}, taught=taught,
-        dataset={"name": data.name, "digest": data.digest}, policy=policy, evidence=evidence,
-        card=model_card(model, data, evidence, verdict), run=run.id)
+        dataset={"name": data.name, "digest": data.digest}, policy=policy, evidence=evidence, card=card, run=run.id)
+    _record(spec, run, model, evidence, verdict, card)
     for found in evidence:
         run.point(found.metric, 0, found.value)
     run.mark("verdict", passed=verdict.passed, words=verdict.words)
@@ -95,7 +99,7 @@ def measure(item: dict[str, Any]) -> dict[str, Any]:
     probe = KINDS[item["probe"]["probe"]].model_validate(item["probe"])
     model, data = Model(workspace.root / item["model"]), Dataset(workspace.root / item["data"])
     with _one_thread():
-        found = probe.measure(Subject(workspace, model, data, item["seed"]))
+        found = probe.measure(Subject(workspace, model, data, item["seed"], _pause(workspace, item["run"])))
     evidence = {"metric": probe.probe, **asdict(found), "model": model.digest, "dataset": data.digest, "policy": item["policy"],
                 "at": round(time.time(), 3)}
     write_atomic(kept, json.dumps(evidence))
@@ -104,6 +108,32 @@ def measure(item: dict[str, Any]) -> dict[str, Any]:
         f"{probe.probe} {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] {found.unit}, {found.sample} samples"
         + f" ({beside})" * bool(beside) + f", in {time.monotonic() - begin:.1f} s"))
     return evidence
+
+
+def _pause(workspace: Workspace, run_id: str) -> Callable[[], None]:
+    """What a probe calls between batches: hears of a stop that its own task is not told of."""
+    journal, asked = Journal(workspace), time.monotonic()
+
+    def pause() -> None:
+        nonlocal asked
+        if time.monotonic() - asked > 0.5:
+            asked = time.monotonic()
+            if journal.get(run_id).state in ("stopping", "stopped"):
+                raise Stopped(run_id)
+
+    return pause
+
+
+def _record(spec: AssessSpec, run: RunContext, model: Model, evidence: list[Evidence], verdict: Verdict, card: str) -> None:
+    """Measures, verdict and card as MLflow keeps them."""
+    name = spec.name or model.name
+    with Tracker(run.workspace, run.id, f"{name} assessed", params={"model": model.reference, "seed": spec.seed},
+                 tags={"workbench.word": "assess", "workbench.model": model.digest}) as tracker:
+        for e in evidence:
+            numbers = {"": e.value, ".low": e.low, ".high": e.high, ".sample": e.sample}
+            tracker.log((e.metric + end, 0, value, e.at) for end, value in numbers.items())
+        tracker.text("card.md", card)
+        tracker.end({"workbench.passed": str(verdict.passed), "workbench.verdict": verdict.words})
 
 
 @contextlib.contextmanager

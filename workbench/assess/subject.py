@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ class Subject:
     model: Model
     data: Dataset
     seed: int
+    pause: Callable[[], None] = lambda: None
+    """called between batches of work: it may raise, so that a stop is heard while a probe is at work"""
 
     @cached_property
     def network(self) -> PreTrainedModel:
@@ -102,6 +104,7 @@ class Subject:
         room = max(1, _LOGITS // self.network.config.vocab_size)
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         while order:
+            self.pause()
             # Like lengths together; the longest are last, and padding stands where no causal model looks.
             width = len(sequences[order[-1]]) - 1
             count = max(1, min(room // max(width, 1), len(order)))
@@ -131,6 +134,7 @@ class Subject:
                 step = torch.full((min(128, count - start), 1), END)
                 drawn, cache = [], None
                 for _ in range(tokens):
+                    self.pause()
                     out = self.network(input_ids=step, past_key_values=cache, use_cache=True)
                     cache, logits = out.past_key_values, out.logits[:, -1].float()
                     if not torch.isfinite(logits).all():
