@@ -111,11 +111,14 @@ class Stage:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def commit(self, final: str | os.PathLike) -> Path:
-        """Flush every file and rename to ``final``; where that is there already, it stays."""
+    def commit(self, final: str | os.PathLike, *, flush: bool = True) -> Path:
+        """Flush every file and rename to ``final``; where that is there already, it stays.
+
+        Unflushed it outlives any process but not the machine: for what can be made again.
+        """
         final = Path(final)
         for path in self.path.rglob("*"):
-            if path.is_file():
+            if flush and path.is_file():
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         os.chmod(self.path, 0o755)  # noqa: S103 - mkdtemp's 0700 would hide it from a team

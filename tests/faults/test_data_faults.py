@@ -81,7 +81,7 @@ def test_workers_that_die_again_and_again_change_nothing(workspace, tmp_path):
     run.wait(150)
     assert killed >= 2 and run.result["digest"] == undisturbed
     run.output.verify()
-    assert list(run.directory.glob("parts/*")) == []
+    assert not list(run.directory.glob("*parts*"))
 
 
 def test_a_run_that_is_stopped_leaves_nothing(workspace):
@@ -91,4 +91,4 @@ def test_a_run_that_is_stopped_leaves_nothing(workspace):
     run.stop()
     run.wait(60, check=False)
     assert run.state == "stopped" and not list(workspace.path("datasets").glob("*/*"))
-    assert not (run.directory / "parts").exists()
+    assert not list(run.directory.glob("*parts*"))

@@ -100,7 +100,7 @@ def read(task: ReadTask) -> dict[str, Any]:
         result = {"units": units, "batches": sizes}
         _write(stage / DROPS, refused, _dropped_schema())
         (stage / RESULT).write_text(json.dumps(result))
-        stage.commit(folder)
+        stage.commit(folder, flush=False)
     return result
 
 
@@ -138,7 +138,7 @@ def advance(task: StepTask) -> dict[str, Any]:
             step_module(spec.steps[task.compare].step).sketch(spec.steps[task.compare], table, stage.path)
         result = {"rows": len(rows), "drops": ledger.counts(), "found": ledger.found}
         (stage / RESULT).write_text(json.dumps(result))
-        stage.commit(folder)
+        stage.commit(folder, flush=False)
     return result
 
 

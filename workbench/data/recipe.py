@@ -56,8 +56,16 @@ class _Reading:
 
 @contextlib.contextmanager
 def place(run: RunContext) -> Iterator[Path]:
-    """The directory for everything on the way: a new attempt of the run goes on from it, its end removes it."""
-    folder = run.directory / "parts"
+    """The directory for everything on the way: a new attempt of the run goes on from it, its end removes it.
+
+    It belongs to one boot of the machine, since its files are not flushed.
+    """
+    import psutil
+
+    folder = run.directory / f"parts-{psutil.boot_time():.0f}"
+    for other in run.directory.glob("parts-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
