@@ -19,6 +19,7 @@ class Receiver:
     def __init__(self):
         self.got: list[dict] = []
         self.headers: list[dict] = []
+        self.visits: list[str] = []
         self.answer: Callable[[dict], int] = lambda body: 200
         receiver = self
 
@@ -29,9 +30,14 @@ class Receiver:
                 receiver.headers.append(dict(self.headers))
                 status = receiver.answer(body)
                 self.send_response(status)
-                if status == 307:
+                if 300 <= status < 400:
                     self.send_header("Location", receiver.url + "/elsewhere")
                 self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self):
+                receiver.visits.append(self.path)
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_):
