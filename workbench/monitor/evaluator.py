@@ -143,7 +143,7 @@ def _main(name: str) -> int:
     return 0
 
 
-def _only_one(lock: Any, name: str, patience: float = 10.0) -> None:
+def _only_one(lock: Any, name: str, patience: float = 4.0) -> None:
     """Two evaluators of one monitor would send everything twice; the lock ends with its holder."""
     deadline = time.monotonic() + patience
     while True:
