@@ -19,7 +19,7 @@ EXPERIMENT = "workbench"
 BATCH_SECONDS = 5.0
 MOST_METRICS = 1000
 """Metrics that MLflow takes in one request."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that ``close`` waits for the last batch; what is not written then is written while the process lives."""
 
 _connecting = threading.Lock()

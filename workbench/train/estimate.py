@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 OPTIMIZER_COPIES = {"muon": 1, "adamw": 2}
 """Numbers that an optimizer keeps for each parameter of a matrix."""
+OVERHEAD = 1.15
+"""What a step takes beside its passes (the ranks' exchange, the optimizer), and what comes between steps, as measured."""
 
 
 def trial(module: Pretrain) -> dict[str, Any]:
@@ -18,8 +20,8 @@ def trial(module: Pretrain) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``step_seconds`` (the second of two passes: the first also pays for memory and threads), ``memory`` (bytes of
-        this process at its peak, with gradients; optimizer state added).
+        ``step_seconds`` (the second of two passes: the first also pays for memory and threads), ``memory`` (bytes that
+        this process held of its own at its peak, the optimizer's state added).
     """
     import torch
 
@@ -36,7 +38,7 @@ def trial(module: Pretrain) -> dict[str, Any]:
         if cuda:
             torch.cuda.synchronize()
         seconds = time.monotonic() - begin
-    peak = torch.cuda.max_memory_allocated() if cuda else _peak()
+    peak = torch.cuda.max_memory_allocated() if cuda else _own_peak()
     for parameter in module.parameters():
         parameter.grad = None
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -45,12 +47,16 @@ def trial(module: Pretrain) -> dict[str, Any]:
     return {"step_seconds": seconds * module.plan["accumulate"], "memory": int(memory)}
 
 
-def _peak() -> int:
+def _own_peak() -> int:
+    """The largest amount of memory that this process held at once, without what it shares with its forkserver."""
     import resource
     import sys
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    import psutil
+
+    now = psutil.Process().memory_full_info()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak - (now.rss - now.uss)
 
 
 def whole(trials: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +71,3 @@ def whole(trials: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
     steps = plan["steps"]
     return {"seconds": step * steps, "memory": sum(t["memory"] for t in trials), "step_seconds": step, "steps": steps,
             "tokens": plan["trained"]}
-
-
-OVERHEAD = 1.15
-"""What a step takes beside its passes (the ranks' exchange, the optimizer), and what comes between steps, as measured."""

@@ -68,24 +68,14 @@ class Gang:
         self._lost: set[str] = set()
 
     def __enter__(self) -> Gang:
-        hello = threading.Event()
-
         def hear(event: tuple[float, dict[str, Any]]) -> None:
-            message = event[1]
-            if message["kind"] == "hello":
-                hello.set()
-            else:
-                if message["kind"] == "lost":
-                    self._lost.add(message["worker"])
-                self._heard.put(message)
+            if event[1]["kind"] == "lost":
+                self._lost.add(event[1]["worker"])
+            self._heard.put(event[1])
 
         self.client.subscribe_topic(self.topic, hear)
-        # Through the same stream as the subscription: once it comes back, nothing said later is missed.
-        self.client.log_event(self.topic, {"kind": "hello"})
         if self.attempt > 1:
             self._on_workers(host.supersede, self.run, self.attempt)
-        if not hello.wait(30):
-            raise ClusterError("the scheduler does not answer", where=self.client.scheduler.address)
         return self
 
     def __exit__(self, *_: object) -> None:

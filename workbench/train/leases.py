@@ -54,7 +54,8 @@ class Leases(SchedulerPlugin):
 def claim(count: int, lease: dict[str, Any], *, dask_scheduler: Scheduler) -> dict[str, Any]:
     """Claim workers, all or none; runs on the scheduler, where nothing comes between.
 
-    A newer attempt of a run takes over what an older one of it held.
+    A newer attempt of a run takes over what an older one of it held. Once this has returned, the client hears the topic:
+    its own subscription goes another way and may come later.
 
     Returns
     -------
@@ -63,6 +64,7 @@ def claim(count: int, lease: dict[str, Any], *, dask_scheduler: Scheduler) -> di
         there are), ``holders`` (runs that hold some).
     """
     leases, wanted = Leases.of(dask_scheduler), Lease(**lease)
+    dask_scheduler.subscribe_topic(wanted.topic, wanted.client)
     held = leases.held = {w: h for w, h in leases.held.items() if w in dask_scheduler.workers
                           and h.client in dask_scheduler.clients and (h.run != wanted.run or h.attempt > wanted.attempt)}
     workers = {a: w.host for a, w in dask_scheduler.workers.items() if w.status.name == "running"}
