@@ -58,14 +58,14 @@ def logical_digest(tables: Iterable[pa.Table]) -> str:
     """
     rows = []
     for table in tables:
-        columns = [table[c].to_pylist() for c in DIGESTED]
-        for row in zip(*columns, strict=True):
-            state = hashlib.sha256()
-            for value in row:
-                kind, data = _bytes(value)
-                state.update(struct.pack("<bq", kind, len(data)))
-                state.update(data)
-            rows.append(state.digest())
+        for batch in table.select(DIGESTED).to_batches(max_chunksize=10_000):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                state = hashlib.sha256()
+                for value in row:
+                    kind, data = _bytes(value)
+                    state.update(struct.pack("<bq", kind, len(data)))
+                    state.update(data)
+                rows.append(state.digest())
     rows.sort()
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
