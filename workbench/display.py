@@ -164,11 +164,14 @@ def _condition(rule: Any) -> str:
 def trace_drawing(trace: dict[str, Any], workspace: Workspace) -> Drawing:
     """An answer with the stretches marked that stand word for word in the training text, and the records where they stand."""
     answer, found = trace["answer"]["text"], stretches(trace)
+    apart: list[dict[str, Any]] = []
+    for span in found:  # the longest first: where two overlap, it is the one that is marked
+        if all(span["end"] <= s["start"] or span["start"] >= s["end"] for s in apart):
+            apart.append(span)
     marked, place = "", 0
-    for span in sorted(found, key=lambda s: s["start"]):
-        if span["start"] >= place:
-            marked += escape(answer[place:span["start"]]) + _MARK + escape(answer[span["start"]:span["end"]]) + "</mark>"
-            place = span["end"]
+    for span in sorted(apart, key=lambda s: s["start"]):
+        marked += escape(answer[place:span["start"]]) + _MARK + escape(answer[span["start"]:span["end"]]) + "</mark>"
+        place = span["end"]
     marked += escape(answer[place:])
     asked = trace["answer"]["asked"].get("prompt") or ""
     rows, lines = [], [f"asked     {asked!r}", f"answered  {answer!r}"]

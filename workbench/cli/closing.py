@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ..endpoint import Answer, Endpoint
     from ..workspace import Workspace
 
-PROMPTS = ("Return the", "Return True if", "Raises a", "The name of the", "If the value is")
-"""Beginnings that the model is asked to continue; the answer with the longest stretch out of its training text is shown."""
+PROMPTS = ("Return the", "Return True if", "Args:\n    name (")
+"""Beginnings that the model is asked to continue, beside some out of its held-out text."""
 TOKENS = 40
 
 
@@ -99,15 +99,34 @@ def _answer(endpoint: Endpoint) -> None:
 
 def telling_answer(endpoint: Endpoint) -> tuple[str, Answer, dict[str, Any]]:
     """Among a few prompts, the answer with the longest stretch out of the training text: prompt, answer, trace."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from ..display import stretches
 
-    found = []
-    for prompt in PROMPTS:
-        for options in ({"temperature": 0}, {"temperature": 0.6, "seed": 1}):
-            answer = endpoint.complete(prompt, max_tokens=TOKENS, **options)
-            trace = endpoint.trace(answer)
-            found.append((max((len(s["text"]) for s in stretches(trace)), default=0), prompt, answer, trace))
-    return max(found, key=lambda f: f[0])[1:]
+    def ask(prompt: str, options: dict[str, Any]) -> tuple[int, str, Answer, dict[str, Any]]:
+        answer = endpoint.complete(prompt, max_tokens=TOKENS, **options)
+        trace = endpoint.trace(answer)
+        return max((len(s["text"].strip()) for s in stretches(trace)), default=0), prompt, answer, trace
+
+    asked = [(prompt, options) for prompt in (*PROMPTS, *_held_out(endpoint))
+             for options in ({"temperature": 0}, {"temperature": 0.5, "seed": 1})]
+    with ThreadPoolExecutor(6) as pool:
+        return max(pool.map(ask, *zip(*asked, strict=True)), key=lambda found: found[0])[1:]
+
+
+def _held_out(endpoint: Endpoint, count: int = 4, characters: int = 40) -> list[str]:
+    """Beginnings of records that the model was not taught, so that what it knows is not handed to it."""
+    from ..dataset import Dataset
+    from ..errors import WorkbenchError
+    from ..model import Model
+
+    try:
+        model = endpoint.document["models"][0]
+        taught = Model.open(f"{model['name']}@{model['digest']}", endpoint.workspace).manifest["dataset"]
+        texts = Dataset.open(f"{taught['name']}@{taught['digest']}", endpoint.workspace).table("test", ["text"])["text"].to_pylist()
+    except (WorkbenchError, KeyError, IndexError, OSError):
+        return []
+    return [" ".join(text[:characters].split()[:-1]) for text in texts[::max(1, len(texts) // count)] if len(text) > characters][:count]
 
 
 def _times(count: int) -> str:

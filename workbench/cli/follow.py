@@ -86,7 +86,7 @@ def progress_words(data: dict[str, Any]) -> str:
     done, total, unit = data.get("done") or 0, data.get("total"), data.get("unit") or ""
     words = f"{number(_whole(done))} of {number(_whole(total))} {unit}" if total else f"{number(_whole(done))} {unit}"
     if total:
-        words += f" ({100 * done / total:.0f} %)"
+        words += f" ({100 * done // total:.0f} %)"  # 100 only when it is whole
     if data.get("rate") and done != total:
         words += f", {number(float(data['rate']))} a second"
     if data.get("left") is not None and done != total:
