@@ -96,9 +96,12 @@ class Supervisor:
         try:
             while not self.stopping:
                 self._look()
-                self._keep_server()
-                self._keep_gateway()
-                self._keep_replicas()
+                try:
+                    self._keep_server()
+                    self._keep_gateway()
+                    self._keep_replicas()
+                except WorkbenchError as error:  # the forkserver ended just now: the next round starts another
+                    self._say("trouble", error=str(error))
                 self._write()
                 self._hear(0.2)
         finally:
@@ -327,8 +330,8 @@ class Supervisor:
         self._say("problem", problem=self._problem)
 
     def _say(self, event: str, **data: Any) -> None:
-        print(time.strftime("%H:%M:%S"), event, json.dumps(data), flush=True)
-        with contextlib.suppress(WorkbenchError):
+        with contextlib.suppress(WorkbenchError, OSError):  # a full disk must not end what answers
+            print(time.strftime("%H:%M:%S"), event, json.dumps(data), flush=True)
             self._events.append(f"endpoint/{self.name}", "mark", name=event, **data)
 
     def _write(self, state: str | None = None) -> None:
