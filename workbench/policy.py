@@ -204,7 +204,7 @@ def _unfit(rule: Rule, evidence: Evidence, policy: str, dataset: str | None, old
     if rule.variant is not None and evidence.variant != rule.variant:
         return f"was measured another way: {evidence.variant}"
     if not evidence.at >= oldest:
-        return "is too old"
+        return "is too old; measure anew with --again"
     return None
 
 
