@@ -38,7 +38,7 @@ def trial(module: Pretrain) -> dict[str, Any]:
         if cuda:
             torch.cuda.synchronize()
         seconds = time.monotonic() - begin
-    peak = torch.cuda.max_memory_allocated() if cuda else _own_peak()
+    peak = torch.cuda.max_memory_allocated() if cuda else own_peak()
     for parameter in module.parameters():
         parameter.grad = None
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -47,7 +47,7 @@ def trial(module: Pretrain) -> dict[str, Any]:
     return {"step_seconds": seconds * module.plan["accumulate"], "memory": int(memory)}
 
 
-def _own_peak() -> int:
+def own_peak() -> int:
     """The largest amount of memory that this process held at once, without what it shares with its forkserver."""
     import resource
     import sys

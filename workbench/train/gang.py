@@ -119,7 +119,7 @@ class Gang:
             time.sleep(0.1)
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
-             on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
+             check: Callable[[], None] = lambda: None, on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
         """Run ``target(control, argument)`` in a process on each claimed worker; returns what each gave, by rank.
 
         Parameters
@@ -127,6 +127,7 @@ class Gang:
         target : ``package.module:function``.
         ranks : fewer than were claimed.
         stop : when set, the ranks are frozen together at one step and asked to end there.
+        check : called a few times a second; when it raises, the ranks are killed.
         on_message : gets what ranks send, with ``rank`` and ``kind``; and before that which ranks were started.
 
         Raises
@@ -148,6 +149,7 @@ class Gang:
                         self._tell(plan, answer)
                     if message.get("token") == plan["token"] and message["kind"] not in _OURS:
                         on_message(message)
+                check()
                 watch.judge(time.monotonic(), self._lost)
                 if stop is not None and stop.is_set() and not asked:
                     asked = True

@@ -92,7 +92,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             recorder.end(reached["bits_per_byte"])
             metrics = {"tokens": plan.trained, "steps": plan.steps, "loss": recorder.loss, "bits_per_byte": reached["bits_per_byte"],
                        "held_out_bytes": int(reached["bytes"]), "seconds": round(time.time() - (run.entry.started or time.time()), 3),
-                       "text_bytes": tokens.meta["splits"]["train"]["bytes"], "vocabulary": tokens.vocabulary, "ranks": told["world"]}
+                       "text_bytes": tokens.meta["splits"]["train"]["bytes"], "vocabulary": tokens.vocabulary, "ranks": told["world"],
+                       "memory": reached["memory"]}
             model = _register(spec, run, dataset, told, metrics, reached["parameters"])
             tracker.end({"model": model.reference})
     shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
@@ -143,7 +144,8 @@ def _tokens(spec: TrainSpec, workspace: Workspace, dataset: Dataset, gang: Gang,
         run.progress(0, 1, "splits", label="tokenising")
         if wanted < spec.model.vocabulary:
             run.log(f"a vocabulary of {wanted} tokens instead of {spec.model.vocabulary}: there is little text")
-    made = gang.call(PREPARE, {"root": str(workspace.root), "dataset": str(dataset.path), "vocabulary": wanted}, ranks=1)
+    made = gang.call(PREPARE, {"root": str(workspace.root), "dataset": str(dataset.path), "vocabulary": wanted},
+                     ranks=1, check=run.check_stop if run else lambda: None)
     if run:
         run.progress(1, 1, "splits", label="tokenising")
     return tokens.Tokens(Path(made[0]))
@@ -189,7 +191,7 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
             run.mark("frozen", step=results[0]["step"], ranks=[r["step"] for r in results])
             run.stopping.set()
             run.check_stop()
-        return results[0]
+        return results[0] | {"memory": sum(r["memory"] for r in results)}
 
 
 def _take_over(run: RunContext, folder: Path) -> None:

@@ -191,8 +191,8 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``step`` reached, ``stopped``; of a finished training also ``bits_per_byte``, ``bytes``; rank 0 leaves the model
-        in the directory that the plan names.
+        ``step`` reached, ``stopped``; of a finished training also ``bits_per_byte``, ``bytes``, ``parameters``, ``seconds``,
+        ``memory`` (bytes); rank 0 leaves the model in the directory that the plan names.
     """
     module = Pretrain(plan, control.rank, control.world)
     begin = time.monotonic()
@@ -210,7 +210,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     if control.rank == 0:
         _save(module, Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "bits_per_byte": bits, "bytes": size,
-            "parameters": module.model.num_parameters(), "seconds": time.monotonic() - begin}
+            "parameters": module.model.num_parameters(), "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
