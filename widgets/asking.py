@@ -161,7 +161,7 @@ class Asked:
         """A curve of this run (or another's) as Float64 pairs, thinned to what so many pixels show."""
         if self.watch is None and run is None:
             return {"count": 0}, [b""]
-        curve = self.curves(run).get(name)
+        curve = self.curves(run).seen(name, low, high)
         window = curve.window(low, high, columns)
         return {"name": name, "run": run or self.watch.run.id, "count": curve.count}, [window.tobytes()]
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from workbench.events import Event, Events
 
+from .feed import aside
+
 if TYPE_CHECKING:
     import numpy as np
+
+
+LONG = 100_000
+"""Points from which a curve is shown as a sample until it was read."""
 
 
 class Curve:
@@ -69,27 +75,72 @@ def extremes(steps: np.ndarray, values: np.ndarray, columns: int) -> np.ndarray:
 
 
 class Curves:
-    """The curves of one scope: read once, then fed with events."""
+    """The curves of one scope: read once, then fed with events.
 
-    def __init__(self, events: Events, scope: str):
-        self.events, self.scope = events, scope
+    ``read`` is called with a name when all of a curve was read of which a sample was given before.
+    """
+
+    def __init__(self, events: Events, scope: str, read: Callable[[str], None] = lambda _: None):
+        self.events, self.scope, self._read = events, scope, read
         self._curves: dict[str, Curve] = {}
+        self._reading: set[str] = set()
         self._lock = threading.RLock()
 
     def names(self) -> list[str]:
         """Names of what has points."""
         return self.events.names(self.scope)
 
+    def seen(self, name: str, low: float | None = None, high: float | None = None) -> Curve:
+        """A curve as far as it can be shown at once: of one that is long and not yet read, a sample, while the whole is being read."""
+        with self._lock:
+            if name in self._curves:
+                return self._curves[name]
+            if not self._is_long(name):
+                return self.get(name)
+        sample = self._sample(name, low, high)
+        with self._lock:
+            if name not in self._reading:
+                self._reading.add(name)
+                aside(self._read_whole, name)
+        return sample
+
+    def _read_whole(self, name: str) -> None:
+        self.get(name)
+        self._read(name)
+
+    def _is_long(self, name: str) -> bool:
+        return self.events.database.row("SELECT 1 FROM events WHERE scope = ? AND kind = 'point' AND name = ? LIMIT 1 OFFSET ?",
+                                        (self.scope, name, LONG)) is not None
+
+    def _sample(self, name: str, low: float | None, high: float | None, columns: int = 400) -> Curve:
+        """A few points of each of so many stretches, along the index of steps."""
+        import numpy as np
+
+        sql = "SELECT step, value FROM events WHERE scope = ? AND kind = 'point' AND name = ? "
+        ends = [self.events.database.row(sql + f"ORDER BY step {way} LIMIT 1", (self.scope, name)) for way in ("ASC", "DESC")]
+        begin = max(ends[0][0], low) if low is not None else ends[0][0]
+        end = min(ends[1][0], high) if high is not None else ends[1][0]
+        found = {}
+        for step in np.linspace(begin, end, columns):
+            for row in self.events.database.execute(sql + "AND step >= ? ORDER BY step LIMIT 3", (self.scope, name, float(step))):
+                found[row[0]] = row[1]
+        found[ends[1][0]] = ends[1][1]
+        table = np.array(sorted(found.items()), dtype=np.float64)
+        return Curve(table[:, 0], table[:, 1])
+
     def get(self, name: str) -> Curve:
         """A curve, with its whole history."""
         import numpy as np
 
         with self._lock:
+            if name in self._curves:
+                return self._curves[name]
+        rows = self.events.database.execute("SELECT step, value FROM events WHERE scope = ? AND kind = 'point' AND name = ? "
+                                            "ORDER BY step, seq", (self.scope, name))
+        rows.row_factory = None  # plain tuples: half the time of named ones
+        table = np.array(rows.fetchall(), dtype=np.float64).reshape(-1, 2)
+        with self._lock:
             if name not in self._curves:
-                rows = self.events.database.execute(
-                    "SELECT step, value FROM events WHERE scope = ? AND kind = 'point' AND name = ? ORDER BY step, seq",
-                    (self.scope, name)).fetchall()
-                table = np.array([(r[0], r[1]) for r in rows], dtype=np.float64).reshape(-1, 2)
                 steps, values = table[:, 0].copy(), table[:, 1].copy()
                 if len(steps) > 1:  # of a step written twice the later counts
                     last = np.append(steps[1:] != steps[:-1], True)

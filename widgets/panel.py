@@ -5,6 +5,7 @@ How to write a panel is told in ``widgets/README.md``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -163,8 +164,10 @@ class Panel(Asked, anywidget.AnyWidget):
                 return
             if self.watch is not None:
                 self.watch.close()
-            self.watch = Watch(run, self._heard)
+            self.watch = Watch(run, self._heard, lambda name: self.send({"read": run.id, "name": name}))
             self._ran = self.watch.entry.spec
+            with contextlib.suppress(SpecError):  # a run of an older workbench says less
+                self._ran = run.spec.to_dict()
         self._refresh()
 
     def close(self) -> None:

@@ -33,12 +33,14 @@ class Watch:
     ----------
     run : the run.
     tell : called as ``tell(watch, fresh, events)`` on the feed's thread: new points by curve name, and all new events.
+    read : called with a curve's name when all of a long one was read, of which a sample was shown before.
     """
 
-    def __init__(self, run: Run, tell: Callable[[Watch, dict[str, np.ndarray], list[Event]], None]):
+    def __init__(self, run: Run, tell: Callable[[Watch, dict[str, np.ndarray], list[Event]], None],
+                 read: Callable[[str], None] = lambda _: None):
         self.run, self._tell = run, tell
         self.feed = Feed.of(run.workspace)
-        self.curves = Curves(self.feed.events, run.id)
+        self.curves = Curves(self.feed.events, run.id, read)
         self.log: deque[dict[str, Any]] = deque(maxlen=LOG)
         self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES)
         self.marks: list[dict[str, Any]] = []
@@ -58,7 +60,7 @@ class Watch:
             self._take(event)
         self.names = self.curves.names()
         self.progress = self.run.progress
-        last = events.database.row("SELECT MAX(at) AS at FROM events WHERE scope = ?", (self.run.id,))
+        last = events.database.row("SELECT at FROM events WHERE scope = ? ORDER BY seq DESC LIMIT 1", (self.run.id,))
         self.heard = last["at"] if last else None
 
     def _take(self, event: Event) -> None:

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS events (
   name TEXT, step INTEGER, value REAL, data TEXT);
 CREATE INDEX IF NOT EXISTS events_scope ON events (scope, seq);
 CREATE INDEX IF NOT EXISTS events_points ON events (scope, name, step) WHERE kind = 'point';
+CREATE INDEX IF NOT EXISTS events_rest ON events (scope, seq) WHERE kind <> 'point';
 """
 
 
@@ -77,11 +78,12 @@ class Events:
         if kinds is not None:
             kinds = list(kinds)
             sql, values = sql + f" AND kind IN ({','.join('?' * len(kinds))})", [*values, *kinds]
+            sql += " AND kind <> 'point'" * ("point" not in kinds)  # says to SQLite that the index of the rest will do
         return [_event(r) for r in self.database.rows(sql + " ORDER BY seq LIMIT ?", (*values, limit))]
 
     def last(self, scope: str, kind: str, name: str | None = None) -> Event | None:
         """The newest event of a kind (and name)."""
-        sql, values = "SELECT * FROM events WHERE scope = ? AND kind = ?", (scope, kind)
+        sql, values = "SELECT * FROM events WHERE scope = ? AND kind = ?" + " AND kind <> 'point'" * (kind != "point"), (scope, kind)
         if name is not None:
             sql, values = sql + " AND name = ?", (*values, name)
         row = self.database.row(sql + " ORDER BY seq DESC LIMIT 1", values)
@@ -97,8 +99,12 @@ class Events:
 
     def names(self, scope: str) -> list[str]:
         """Names of the curves of a scope."""
-        return [r["name"] for r in self.database.rows(
-            "SELECT DISTINCT name FROM events WHERE scope = ? AND kind = 'point' ORDER BY name", (scope,))]
+        # From name to name along the index: a curve of a million points costs no more than one of ten.
+        found: list[str] = []
+        while (row := self.database.row("SELECT name FROM events WHERE scope = ? AND kind = 'point' AND name > ? ORDER BY name LIMIT 1",
+                                        (scope, found[-1] if found else ""))):
+            found.append(row["name"])
+        return found
 
     def follow(self, scope: str, *, after: int = 0, interval: float = 0.1, until=lambda: False) -> Iterator[Event]:
         """Events as they come, until ``until()`` is true and nothing is left."""

@@ -1,5 +1,5 @@
 // A chart of curves on a canvas: a few thousand points at most, since Python thins them to what the pixels show.
-import { h, fill, figure, floats, colourOf, fresh } from "./element.js";
+import { h, fill, figure, floats, colourOf, shade, fresh } from "./element.js";
 
 const EDGE = { left: 52, right: 12, top: 8, bottom: 24 };
 
@@ -94,9 +94,9 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
     }
     pen.textAlign = "right"; pen.fillText(unit, at.box.w - EDGE.right, at.box.h - 8);
     pen.globalAlpha = 1;
-    pen.save(); pen.beginPath(); pen.rect(EDGE.left - 2, 0, at.wide + 4, at.box.h - EDGE.bottom + 2); pen.clip();
+    pen.save(); pen.beginPath(); pen.rect(EDGE.left - 2, 0, at.wide + 8, at.box.h - EDGE.bottom + 4); pen.clip();
     for (const { points, colour } of series) {
-      pen.strokeStyle = colour; pen.fillStyle = colour; pen.lineWidth = 1.6; pen.lineJoin = "round"; pen.beginPath();
+      pen.strokeStyle = shade(colour); pen.fillStyle = shade(colour); pen.lineWidth = 1.6; pen.lineJoin = "round"; pen.beginPath();
       let broken = true;
       for (let n = 0; n < points.length; n += 2) {
         if (!Number.isFinite(points[n + 1])) { broken = true; continue; }
@@ -201,7 +201,7 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
       if (one) return one;
       one = { run, name, label, points: new Float64Array(0), colour: colourOf(run, series.map((s) => s.colour)) };
       series.push(one);
-      fill(legend, series.length > 1 ? series.map((s) => h("span", {}, h("i", { style: `background:${s.colour}` }), h("bdi", {}, s.label))) : []);
+      fill(legend, series.length > 1 ? series.map((s) => h("span", {}, h("i", { style: `background:${shade(s.colour)}` }), h("bdi", {}, s.label))) : []);
       one.ready = load(one);
       return one;
     },
@@ -222,6 +222,11 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
       one.points = points;
       if (points.length > 16_000 && !one.stale) { one.stale = true; load(one); }
       redraw();
+    },
+    // All of a long curve was read: what was shown of it was a sample.
+    reload(run, name) {
+      const one = series.find((s) => s.run === run && s.name === name);
+      if (one) load(one);
     },
     close() { sized.disconnect(); themed.disconnect(); },
   };

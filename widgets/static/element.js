@@ -6,6 +6,17 @@ export const VIEWS = {};
 export const SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 // Okabe and Ito, "Color universal design" (2008), without black and yellow: readable on white and on black.
 
+const ON_DARK = { "#0072B2": "#4aa8e6", "#D55E00": "#f0803c", "#009E73": "#2fc296", "#CC79A7": "#dc94bc", "#E69F00": "#e69f00", "#56B4E9": "#8accf2" };
+
+export function isDark() {
+  return document.body.dataset.jpThemeLight === "false" || document.body.classList.contains("theme-dark");
+}
+
+// A colour of the series as it is drawn: lighter on a dark page, of the same hue.
+export function shade(colour) {
+  return isDark() ? ON_DARK[colour] || colour : colour;
+}
+
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props || {})) {

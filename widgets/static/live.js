@@ -68,6 +68,7 @@ export function makeLive(ctx) {
   ctx.on("status", status);
   ctx.on("live", live);
   ctx.on("msg:custom", (content, buffers) => {
+    if (content && content.read === run) drawn.get(content.name)?.reload(run, content.name);
     if (!content || content.points !== run) return;
     content.names.forEach((name, n) => drawn.get(name)?.append(run, name, floats(buffers[n])));
   });

@@ -45,7 +45,7 @@ function makeTitle(ctx) {
   const edited = h("span", { class: "wbp-edited", title: "The spec was changed since this run" }, "edited since");
   const element = h("div", { class: "wbp-title" }, h("span", { class: "wbp-word" }, clean(ctx.panel.title)), name, h("span", { class: "wbp-space" }), edited, h("span", { class: "wbp-state" }, sign, word, words));
   return { element, show(status) {
-    name.replaceChildren(said(status.name || ""));
+    name.replaceChildren(...(status.name ? [said(status.name)] : []));
     sign.textContent = status.sign;
     const text = STATE_WORDS[status.state] || status.state;
     if (word.textContent !== text) word.textContent = text;
@@ -99,7 +99,7 @@ function makeAttention(ctx, tabs) {
     const text = JSON.stringify(now);
     if (text === before) return;
     before = text;
-    element.className = `wbp-attention wbp-${now.level || "none"}`;
+    element.className = `wbp-attention wbp-level-${now.level || "none"}`;
     const sign = { error: "✕", warning: "▲", info: "i" }[now.level];
     fill(element, now.text ? [h("span", { class: "wbp-attentionsign", "aria-hidden": "true" }, sign || ""), h("span", { class: "wbp-attentiontext" }, said(now.text)),
       [now.action, now.other].filter(Boolean).map((a) => button(a.label, () => act(a), { class: "wbp-button wbp-small" }))] : []);

@@ -1,0 +1,154 @@
+"""How the panels feel, in figures: ``python tests/benchmarks/panels.py`` prints a Markdown table.
+
+Each figure is measured in a real Chromium on a real JupyterLab or Voila over a workspace of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "browser"))
+from servers import Lab, browser, lab_server, stop_kernels, voila_server, write_notebook
+
+from workbench.events import Events
+from workbench.journal import Journal
+from workbench.workspace import Workspace
+
+DIGITS = "from widgets import DataPanel\npanel = DataPanel({'name': 'digits', 'sources': [{'kind': 'digits'}]})\npanel"
+POINTS = 1_000_000
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[max(0, round(0.95 * len(values)) - 1)]
+
+
+def importing() -> float:
+    """CPU seconds of ``import widgets`` with the first panel."""
+    code = "import time; t = time.process_time(); import widgets; from widgets import DataPanel; print(time.process_time() - t)"
+    return statistics.median(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+                             for _ in range(5))
+
+
+def memory() -> float:
+    """Megabytes that all panels add to a process that holds IPython."""
+    code = ("import ipykernel.ipkernel, psutil; p = psutil.Process(); a = p.memory_info().rss; import widgets; "
+            "from workbench.spec import WORDS; k = [widgets.panel_class(w)() for w in WORDS]; import time; time.sleep(1); print((p.memory_info().rss - a) / 1e6)")
+    with tempfile.TemporaryDirectory() as folder:
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder).stdout)
+
+
+def a_run(workspace: Workspace, points: int) -> str:
+    """A run at work with one long curve."""
+    entry, _ = Journal(workspace).add("train", f"m{points}", f"k{points}", {"word": "train", "data": "docs"}, {}, place="here")
+    Journal(workspace).claim(entry.id)
+    now = time.time()
+    Events(workspace).append_many([(entry.id, "point", now, "loss", n, 1.0 + (n * 7919 % 1000) / 1000, {}) for n in range(points)])
+    return entry.id
+
+
+TIMED = """async ([action, wanted]) => {
+  const begin = performance.now();
+  new Function(action)();
+  while (!new Function("return " + wanted)()) await new Promise(requestAnimationFrame);
+  return (performance.now() - begin) / 1000;
+}"""
+
+
+def displayed(lab: Lab, times: int = 10) -> list[float]:
+    """Seconds from starting the cell to a drawn panel, in a warm kernel."""
+    found = []
+    for _ in range(times):
+        lab.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        lab.page.wait_for_function("() => !document.querySelector('.wbp')")
+        run = "jupyterapp.commands.execute('notebook:run-all-cells')"
+        found.append(lab.page.evaluate(TIMED, [run, "document.querySelector('.wbp-row')"]))
+        lab.page.wait_for_timeout(300)
+    return found
+
+
+def typed(lab: Lab, times: int = 30) -> list[float]:
+    """Seconds from a key to its error shown."""
+    field, found = '[data-path="split.validation"]', []
+    for n in range(times):
+        value, wanted = ("2", f"document.querySelector('{field}.wbp-wrong')") if n % 2 == 0 else \
+            ("0.2", f"!document.querySelector('{field}.wbp-wrong')")
+        action = f"const i = document.querySelector('{field} input'); i.value = '{value}'; i.dispatchEvent(new Event('input'))"
+        found.append(lab.page.evaluate(TIMED, [action, wanted]))
+    return found
+
+
+def arrived(lab: Lab, workspace: Workspace, run: str, times: int = 30) -> list[float]:
+    """Seconds from a point written in this process to its being drawn in the page."""
+    found = []
+    for n in range(times):
+        time.sleep(0.05 * (n % 7))
+        value = round(2 + n / 100, 2)
+        begin = time.time()
+        Events(workspace).point(run, "loss", 10_000_000 + n, value)
+        lab.page.wait_for_function("v => document.querySelector('.wbp-readout')?.textContent.startsWith(String(v))", arg=value,
+                                   polling="raf")
+        found.append(time.time() - begin)
+    return found
+
+
+def curve(lab: Lab) -> tuple[float, float]:
+    """Seconds to draw a curve of a million points, and to zoom into it."""
+    lab.run()
+    lab.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    lab.page.wait_for_function("() => !document.querySelector('.wbp')")
+    opened = lab.page.evaluate(TIMED, ["jupyterapp.commands.execute('notebook:run-all-cells')",
+                                       "/\\d/.test(document.querySelector('.wbp-readout')?.textContent || '')"])
+    lab.page.wait_for_timeout(6000)  # by then the whole is read
+    lab.page.evaluate("""() => { window.drawn = 0; const ask = CanvasRenderingContext2D.prototype.clearRect;
+      CanvasRenderingContext2D.prototype.clearRect = function (...a) { window.drawn += 1; return ask.apply(this, a); }; }""")
+    press = "document.querySelector('.wbp-canvas').dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}))"
+    zoomed = [lab.page.evaluate(TIMED, [f"window.drawn = 0; {press}", "window.drawn >= 2"]) for _ in range(5)]
+    return opened, p95(zoomed)
+
+
+def main() -> None:
+    rows = [("`import widgets` and the first panel", f"{importing():.2f} s CPU", "0.4 s"),
+            ("memory of all panels", f"{memory():.0f} MB", "150 MB")]
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder) / "work").open()
+        (workspace.root / "workbench.toml").touch()
+        run, long = a_run(workspace, 100), a_run(workspace, POINTS)
+        write_notebook(workspace.root / "panel.ipynb", DIGITS)
+        write_notebook(workspace.root / "run.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={run!r})")
+        write_notebook(workspace.root / "long.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={long!r})")
+        with browser() as chromium:
+            with lab_server(workspace.root, Path(folder) / "logs") as address:
+                lab = Lab(chromium.new_page(viewport={"width": 1200, "height": 900}), address).open("panel.ipynb")
+                lab.run()
+                lab.page.wait_for_selector(".wbp-row")
+                rows.append(("displayed in a warm kernel → drawn, p95", f"{p95(displayed(lab)):.2f} s", "0.5 s"))
+                rows.append(("key typed → error shown, p95", f"{1000 * p95(typed(lab)):.0f} ms", "100 ms"))
+                stop_kernels(address)
+                lab.open("run.ipynb").run()
+                lab.page.wait_for_selector(".wbp-chart")
+                rows.append(("point written elsewhere → drawn, p95", f"{1000 * p95(arrived(lab, workspace, run)):.0f} ms", "400 ms"))
+                stop_kernels(address)
+                lab.open("long.ipynb")
+                opened, zoomed = curve(lab)
+                rows += [("1 M-point curve opened", f"{opened:.2f} s", "0.5 s"), ("and zoomed, p95", f"{zoomed:.2f} s", "0.2 s")]
+                stop_kernels(address)
+            with voila_server(workspace.root / "panel.ipynb", Path(folder) / "logs", "--preheat_kernel=True", "--pool_size=1") as address:
+                time.sleep(20)
+                page = chromium.new_page()
+                begin = time.monotonic()
+                page.goto(address)
+                page.wait_for_selector(".wbp-row")
+                rows.append(("Voila page, preheated → panel usable", f"{time.monotonic() - begin:.2f} s", "2 s"))
+    print("| figure | measured | must reach |\n|---|---|---|")
+    print("\n".join(f"| {a} | {b} | ≤ {c} |" for a, b, c in rows))
+    print(json.dumps({a: b for a, b, _ in rows}), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
