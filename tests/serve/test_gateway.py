@@ -101,7 +101,7 @@ def test_too_many_at_once_wait_and_beyond_that_are_told_to_come_back(served):
         async with httpx.AsyncClient(base_url=served.endpoint.document["url"], headers=headers(served), timeout=60,
                                      limits=httpx.Limits(max_connections=None)) as client:
             def ask(most):
-                body = {"model": "slow-lm", "prompt": "x", "max_tokens": most, "stream": True}
+                body = {"model": "slow-lm", "prompt": "x", "max_tokens": most, "stream": True, "temperature": 0}
                 return client.build_request("POST", "/v1/completions", json=body)
 
             # 2 replicas × 4 at work and 6 that wait is what the limits of this endpoint allow.
@@ -129,7 +129,7 @@ def test_too_many_at_once_wait_and_beyond_that_are_told_to_come_back(served):
 
 def test_a_reader_who_leaves_frees_the_place_whole_or_streamed(served):
     gone = metric(served, "workbench_requests_total", code="499")
-    ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000}
+    ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000, "temperature": 0}
     with pytest.raises(httpx.ReadTimeout):
         post(served, ask, timeout=httpx.Timeout(60, read=0.4))
     with httpx.stream("POST", f"{served.endpoint.address}/completions", headers=headers(served), json={**ask, "stream": True},
@@ -145,7 +145,7 @@ def test_an_answer_that_takes_too_long_is_ended_with_words(served):
     pids = {r["pid"] for r in served.endpoint.document["replicas"]}
     try:
         runs.run(short, served.workspace)
-        ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000}
+        ask = {"model": "slow-lm", "prompt": "x", "max_tokens": 2000, "temperature": 0}
         answer = post(served, ask)
         assert answer.status_code == 504 and "limits.seconds" in answer.json()["error"]["message"]
         streamed = post(served, {**ask, "stream": True})
