@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workbench import runs
+from workbench.cli.app import run_app
 from workbench.workspace import Workspace
 
 Cli = Callable[..., subprocess.CompletedProcess]
@@ -26,6 +27,20 @@ def cli() -> Cli:
         assert done.returncode == code, f"{arguments} left with {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback (most recent call last):" not in done.stderr
         return done
+
+    return call
+
+
+@pytest.fixture
+def cli_here(monkeypatch, capsys):
+    """The same in this process, for what is refused before anything starts: saves the start of an interpreter."""
+    def call(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(cwd)
+        with pytest.raises(SystemExit) as left:
+            run_app(list(arguments))
+        said = capsys.readouterr()
+        assert left.value.code == code, f"{arguments} left with {left.value.code}\n{said.out}\n{said.err}"
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
     return call
 

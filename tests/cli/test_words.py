@@ -114,11 +114,11 @@ def test_without_a_terminal_a_run_is_told_in_few_plain_lines(cli, place):
     (("schema", "trian"), ["did you mean \"train\""]),
     (("models", "alias", "no-lm", "production"), ['no model "no-lm"']),
 ], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
-def test_what_users_get_wrong_most_is_answered_in_words_with_code_2(cli, place, arguments, said):
+def test_what_users_get_wrong_most_is_answered_in_words_with_code_2(cli, cli_here, place, arguments, said):
     if not Path(place / ".workbench" / "datasets" / "digits").exists():
         cli(*DIGITS, cwd=place)
     (place / "wrong.yaml").write_text("{word: data, name: x, sources: [{kind: digits}]}")
-    done = cli(*arguments, cwd=place, code=2)
+    done = cli_here(*arguments, cwd=place, code=2)
     for words in said:
         assert words in done.stderr
     assert done.stdout == ""
@@ -137,9 +137,9 @@ def test_a_run_that_fails_says_why_and_leaves_with_its_code(cli, place):
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_schema_is_json_schema_that_accepts_the_spec(cli, tmp_path, word):
+def test_schema_is_json_schema_that_accepts_the_spec(cli_here, tmp_path, word):
     import jsonschema
 
-    schema = json.loads(cli("schema", word, cwd=tmp_path).stdout)
+    schema = json.loads(cli_here("schema", word, cwd=tmp_path).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["additionalProperties"] is False and schema["properties"]["word"]["const"] == word
