@@ -62,7 +62,7 @@ def test_a_curve_is_by_step_and_a_step_written_again_keeps_its_last_value(tmp_pa
     events = Events(Workspace(tmp_path_factory.mktemp("curve")).open())
     for step, value in points:
         events.point("run", "loss", step, value)
-    wanted = dict(sorted({s: v for s, v in points}.items()))
+    wanted = dict(sorted(dict(points).items()))
     found = dict(events.curve("run", "loss"))
     assert list(found) == list(wanted)
     assert all(found[s] == v or (math.isnan(found[s]) and math.isnan(v)) for s, v in wanted.items())

@@ -13,8 +13,12 @@ import pytest
 
 from workbench import processes
 
-LOOP = "import subprocess, sys, time, os\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n" \
-       "open(os.environ['READY'], 'w').write(os.environ.get('WORKBENCH_STEP', 'none'))\ntime.sleep(600)\n"
+LOOP = """
+import subprocess, sys, time, os
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+open(os.environ['READY'], 'w').write(os.environ.get('WORKBENCH_STEP', 'none'))
+time.sleep(600)
+"""
 
 
 @pytest.fixture

@@ -66,9 +66,9 @@ def test_it_is_frozen_and_its_digest_is_of_every_field(spec):
 def test_schema_is_json_and_says_what_fields_are(spec):
     schema = json.loads(json.dumps(type(spec).model_json_schema()))
     assert schema["properties"]["word"]["const"] == spec.WORD
-    described = [n for n, f in schema["properties"].items() if n not in ("word",) and not (f.get("description") or f.get("$ref"))]
-    assert set(described) <= {"clip", "seed", "weight_decay", "batch", "limits", "name", "model", "every", "hardware", "split", "steps", "policy",
-                              "rules", "webhooks", "models", "probes", "sources"}
+    described = [n for n, f in schema["properties"].items() if n != "word" and not (f.get("description") or f.get("$ref"))]
+    assert set(described) <= {"clip", "seed", "weight_decay", "batch", "limits", "name", "model", "every", "hardware", "split", "steps",
+                              "policy", "rules", "webhooks", "models", "probes", "sources"}
 
 
 YAML_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -81,7 +81,8 @@ def test_yaml_loses_nothing(prompts, rate, tokens):
     assert TrainSpec.load(spec.to_yaml()) == spec
 
 
-@pytest.mark.parametrize("text", ["no", "on", "1e3", "0x10", "012", "1_000", "null", "~", "", "2024-01-01", "1:30", "true", ".5", "- a", "a: b"])
+@pytest.mark.parametrize("text", ["no", "on", "1e3", "0x10", "012", "1_000", "null", "~", "", "2024-01-01", "1:30", "true", ".5", "- a",
+                                  "a: b"])
 def test_text_stays_text_in_yaml(text):
     assert TrainSpec.load(TrainSpec(data="n", prompts=(text,)).to_yaml()).prompts == (text,)
 
@@ -91,18 +92,16 @@ def test_all_errors_at_once_each_with_path_what_came_what_is_allowed_and_the_nea
         TrainSpec.load({"word": "train", "dta": "notes", "model": {"siez": "1M", "size": "1MB", "context": 8},
                         "learning_rate": 3.0, "batch": {"sequences": "many"}})
     said = {p.path: p.message for p in caught.value.problems}
+    fields = ", ".join(sorted(TrainSpec.model_fields))
     assert said == {
         "data": "is missing",
-        "dta": 'unknown field; did you mean "data"? Allowed: batch, clip, data, every, hardware, learning_rate, model, name, prompts, seed, '
-               "tokens, version, warmup, weight_decay, word".replace("batch,", said["dta"].split("Allowed: ")[1].split(",")[0] + ","),
+        "dta": f'unknown field; did you mean "data"? Allowed: {fields}',
         "model.size": "received '1MB'; expected '100K', '1M', '10M' or '100M'; did you mean \"1M\"?",
         "model.context": "received 8; expected a number ≥ 16",
         "model.siez": 'unknown field; did you mean "size"? Allowed: context, size, vocabulary',
         "learning_rate": "received 3.0; expected a number ≤ 0.1",
-        "batch.sequences": said["batch.sequences"],
-    } | {k: v for k, v in said.items() if k == "dta"}
-    assert said["dta"].startswith('unknown field; did you mean "data"? Allowed: ')
-    assert said["batch.sequences"].startswith("received 'many'; input should be a valid integer")
+        "batch.sequences": "received 'many'; input should be a valid integer, unable to parse string as an integer",
+    }
     assert str(caught.value).splitlines()[0] == "train spec: 7 problems"
 
 
@@ -111,8 +110,9 @@ def test_an_unknown_kind_inside_a_list_names_the_near_one():
         DataSpec.load({"name": "n", "sources": [{"kind": "digits"}, {"kind": "flies", "paths": ["a"]}], "steps": [{"step": "qualty"}]})
     assert [str(p) for p in caught.value.problems] == [
         "sources.1: received 'flies'; expected one of 'python-docs', 'digits', 'files'; did you mean \"files\"?",
-        "steps.0: received 'qualty'; expected one of 'normalise', 'exact-duplicates', 'near-duplicates', 'quality', 'pii'; "
-        'did you mean "quality"?']
+        ("steps.0: received 'qualty'; expected one of 'normalise', 'exact-duplicates', 'near-duplicates', 'quality', 'pii', 'function'; "
+         'did you mean "quality"?'),
+    ]
 
 
 def test_a_field_inside_a_chosen_kind_is_named_by_its_path():

@@ -121,9 +121,6 @@ def endpoint_html(endpoint: Endpoint) -> str:
     models = document.get("models") or []
     total = sum(m.get("weight", 0) for m in models) or 1
     rows = [[_reference(m), f"{100 * m.get('weight', 0) / total:.0f} %"] for m in models]
-    body = json.dumps({"model": models[0]["name"] if models else "", "prompt": "Return the", "max_tokens": 40})
-    ask = (f'curl {endpoint.address}/completions -H "Authorization: Bearer $(cat {endpoint.token_file})" \\\n'
-           f"""  -H "Content-Type: application/json" -d '{body}'""")
     parts = [head("endpoint", document["name"], pill("up" if alive else "down")),
              facts_html({"address": endpoint.address, "token in": str(endpoint.token_file),
                          "since": when(document["started"]) if document.get("started") else "–"}),
@@ -131,7 +128,7 @@ def endpoint_html(endpoint: Endpoint) -> str:
     if (replicas := document.get("replicas")):
         rows = [[f"pid {r.get('pid')}", str(r.get("digest", ""))[:12], str(r.get("state", ""))] for r in replicas]
         parts.append(table_html(["replica", "model", "state"], rows, "Replicas"))
-    parts += [Markup("</div>"), fold("Ask it", f"<pre>{escape(ask)}</pre>")]
+    parts += [Markup("</div>"), fold("Ask it", "".join(f"<pre>{escape(line)}</pre>" for line in endpoint.client_code().values()))]
     return frame(*parts)
 
 

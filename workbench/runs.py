@@ -107,7 +107,8 @@ def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None
     inputs = module.inputs(spec, workspace)
     key = _key(spec, inputs)
     same = [e for e in Journal(workspace).entries(word=spec.WORD, states=("done", "running", "queued")) if e.key == key]
-    found = next((e for e in sorted(same, key=lambda e: e.state != "done") if e.state != "done" or _stands(workspace, e, touch=False)), None)
+    same.sort(key=lambda e: e.state != "done")
+    found = next((e for e in same if e.state != "done" or _stands(workspace, e, touch=False)), None)
     if found and not again and not getattr(module, "ALWAYS", False):
         return inputs, Run(workspace, found.id), {}
     return inputs, None, module.estimate(spec, workspace) if estimate and hasattr(module, "estimate") else {}
