@@ -28,7 +28,8 @@ def test_all_state_is_in_one_directory_that_git_ignores(workspace):
 
 
 @pytest.mark.parametrize(("mark", "words"), [
-    ("2\n", "was written by a newer workbench; received 2; expected format 1. Update genai-workbench"), ("x", "has an unreadable format mark")])
+    ("2\n", "was written by a newer workbench; received 2; expected format 1. Update genai-workbench"),
+    ("x", "has an unreadable format mark")])
 def test_a_newer_workspace_is_refused_and_left_alone(tmp_path, mark, words):
     (tmp_path / ".workbench").mkdir()
     (tmp_path / ".workbench" / "format").write_text(mark)
