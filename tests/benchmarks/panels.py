@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -37,18 +38,26 @@ def importing() -> float:
 
 def memory() -> float:
     """Megabytes that all panels add to a process that holds IPython."""
-    code = ("import ipykernel.ipkernel, psutil; p = psutil.Process(); a = p.memory_info().rss; import widgets; "
-            "from workbench.spec import WORDS; k = [widgets.panel_class(w)() for w in WORDS]; import time; time.sleep(1); print((p.memory_info().rss - a) / 1e6)")
-    with tempfile.TemporaryDirectory() as folder:
+    code = ("import ipykernel.ipkernel, psutil, time; p = psutil.Process(); a = p.memory_info().rss; import widgets; "
+            "from workbench.spec import WORDS; k = [widgets.panel_class(w)() for w in WORDS]; time.sleep(1); "
+            "print((p.memory_info().rss - a) / 1e6)")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder).stdout)
 
 
 def a_run(workspace: Workspace, points: int) -> str:
-    """A run at work with one long curve."""
+    """A run with one curve that looks at work for as long as this process lives."""
     entry, _ = Journal(workspace).add("train", f"m{points}", f"k{points}", {"word": "train", "data": "docs"}, {}, place="here")
     Journal(workspace).claim(entry.id)
     now = time.time()
     Events(workspace).append_many([(entry.id, "point", now, "loss", n, 1.0 + (n * 7919 % 1000) / 1000, {}) for n in range(points)])
+
+    def beat() -> None:
+        while True:
+            Journal(workspace).beat(entry.id, 1)
+            time.sleep(1)
+
+    threading.Thread(target=beat, daemon=True).start()
     return entry.id
 
 
@@ -115,7 +124,7 @@ def curve(lab: Lab) -> tuple[float, float]:
 def main() -> None:
     rows = [("`import widgets` and the first panel", f"{importing():.2f} s CPU", "0.4 s"),
             ("memory of all panels", f"{memory():.0f} MB", "150 MB")]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         workspace = Workspace(Path(folder) / "work").open()
         (workspace.root / "workbench.toml").touch()
         run, long = a_run(workspace, 100), a_run(workspace, POINTS)

@@ -156,3 +156,13 @@ def test_a_narrow_page_needs_no_sideways_scrolling(lab, place):
     for tab in ("Spec", "Live", "Results", "Code"):
         lab.page.locator(".wbp-tab", has_text=tab).click()
         assert lab.page.evaluate("() => { const p = document.querySelector('.wbp'); return p.scrollWidth - p.clientWidth; }") <= 1
+
+
+def test_the_next_step_opens_its_panel_below(lab, place):
+    write_notebook(place.root / "next.ipynb", DIGITS, "run = panel.run()")
+    lab.open("next.ipynb").run()
+    state(lab, "done")
+    lab.page.locator(".wbp-tab", has_text="Results").first.click()
+    lab.page.locator(".wbp-next button").click()
+    lab.page.wait_for_selector('.wbp[data-word=train] [data-path="data"] input')
+    assert lab.page.locator('.wbp[data-word=train] [data-path="data"] input').input_value() == "digits"
