@@ -49,6 +49,11 @@ def test_a_second_process_attaches_to_the_same_cluster(live):
     assert out.stdout.split() == [cluster.running(live), "3"], out.stderr
 
 
+def test_workers_keep_the_memory_they_will_need_again_and_compute_on_one_thread(live):
+    for environment in cluster.connect(live).run(lambda: dict(os.environ)).values():
+        assert "MALLOC_TRIM_THRESHOLD_" not in environment and environment["OMP_NUM_THREADS"] == "1"
+
+
 def test_up_twice_is_one_cluster(live):
     assert cluster.up(live) == cluster.up(live) == cluster.running(live)
 

@@ -194,7 +194,9 @@ async def _serve(workspace: Workspace) -> None:
     security = _security(workspace)
     # A driver lives as long as its run: its worker's death must not use up the task's chances.
     dask.config.set({"distributed.scheduler.allowed-failures": 100, "distributed.comm.timeouts.connect": "10s",
-                     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": "-1",
+                     # The whole of it, without MALLOC_TRIM_THRESHOLD_: any value of that, even -1, makes glibc give each
+                     # larger tensor back to the system at once, and the page faults cost as much as the work.
+                     "distributed.nanny.pre-spawn-environ": {f"{n}_NUM_THREADS": 1 for n in ("OMP", "MKL", "OPENBLAS")},
                      # An idle cluster must cost nothing: the statistical profiler alone takes a tenth of a core.
                      "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms",
                      "distributed.admin.system-monitor.interval": "5s"})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 END = 0
 """The token that begins and ends every document."""
-_LOGITS = 2**24  # numbers of one batch's logits: 64 MB
+_LOGITS = 2**21  # numbers of one batch's logits: 8 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
