@@ -20,7 +20,8 @@ ifneq ($(UI),0)
 endif
 
 test: $(STAMP) ## install (once), then all tests, the examples in docstrings, the notebooks
-	$(BIN)/python -m pytest --doctest-modules tests workbench widgets
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 	$(BIN)/python tests/notebooks/small.py
 
 soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10)
