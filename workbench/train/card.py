@@ -11,7 +11,9 @@ from .spec import TrainSpec
 def draft(spec: TrainSpec, dataset: Dataset, *, run: str, parameters: int, metrics: dict[str, Any], plan: dict[str, Any]) -> str:
     """Markdown; the assessment fills in what it finds."""
     splits = dataset.manifest["splits"]
-    parents = ", ".join(sorted(dataset.manifest.get("parents") or {})) or "see its card"
+    # File names are data: nothing in them may pass for Markdown.
+    parents = [f"`{p.replace('`', chr(39))}`" for p in sorted(dataset.manifest.get("parents") or {})]
+    sources = ", ".join(parents[:8]) + (f" and {len(parents) - 8} more" if len(parents) > 8 else "") or "see its card"
     spent = f"{metrics['seconds']:.0f} s on {plan['world']} ranks" if metrics.get("seconds") else f"{plan['world']} ranks"
     return f"""---
 library_name: transformers
@@ -26,7 +28,7 @@ dataset; it was not taught to follow instructions, and what it says need not be 
 ## Data
 
 Dataset `{dataset.reference}`: {splits["train"]["records"]:,} records, {splits["train"]["bytes"] / 1e6:.2f} MB to train on,
-{splits["validation"]["records"]:,} records held out to watch. Sources: {parents}.
+{splits["validation"]["records"]:,} records held out to watch. Sources: {sources}.
 
 ## Training
 
