@@ -41,6 +41,7 @@ RUNNERS: dict[str, tuple[str, Place]] = {
     "monitor": ("workbench.monitor.run", "process"),
     "pipeline": ("workbench.pipeline.run", "process"),
 }
+_warmed: set[str] = set()
 SILENCE = 10.0
 """Seconds without a sign of life after which a driver is started again."""
 
@@ -462,12 +463,10 @@ def _start(workspace: Workspace, entry: Entry) -> None:
     else:
         from distributed import fire_and_forget
 
-        fresh = not workspace.settings.cluster.address and cluster.running(workspace) is None
         client = cluster.connect(workspace)
-        if fresh:
-            warm = getattr(_runner("train")[0], "warm", None)
-            if warm:
-                warm(client)
+        if client.scheduler.address not in _warmed:  # once a cluster and process: asked again, workers that are warm stay as they are
+            _warmed.add(client.scheduler.address)
+            _runner("train")[0].warm(client)
         # The key makes this idempotent: a scheduler that has the driver already keeps it.
         fire_and_forget(client.submit(_drive_on_worker, root, entry.id, key=f"drive-{entry.id}-{entry.attempt}", pure=False, priority=10))
 
