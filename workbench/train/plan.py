@@ -70,7 +70,7 @@ def planned(spec: TrainSpec, train_tokens: int) -> Plan:
     a_sequence = ranks * spec.batch.accumulate * context
     fitting = max(1, min(sequences, tokens // (ENOUGH_STEPS * a_sequence)))
     if tokens < spec.tokens and fitting < sequences:
-        said.append(f"{fitting} sequences a rank and step instead of {sequences}, so that there are enough steps")
+        said.append(f"{fitting} sequence{'s' * (fitting > 1)} a rank and step instead of {sequences}, so that there are enough steps")
         sequences = fitting
     steps = math.ceil(tokens / (a_sequence * sequences))
     every = spec.every.model_dump()
