@@ -94,7 +94,7 @@ def test_an_assessment():
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_an_endpoint(alive):
-    endpoint = SimpleNamespace(alive=alive, address="http://127.0.0.1:8000/v1", token_file="/x/token", document={
+    endpoint = SimpleNamespace(alive=alive, address="http://127.0.0.1:8000/v1", token_file="/x/token", client_code=lambda: {"curl": HOSTILE}, document={
         "name": HOSTILE, "started": 1.8e9, "models": [{"name": "bot", "digest": "b" * 64, "weight": 90}, {"name": "new", "digest": "c" * 64,
                                                                                                       "weight": 10}],
         "replicas": [{"pid": 7, "digest": "b" * 64, "state": "ready"}]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench import drawing
@@ -16,6 +16,8 @@ texts = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=30)
 
 
 @given(finite, finite, st.integers(1, 12))
+@example(0.0, 5e-324, 1)
+@example(5e-324, 5e-324, 2)
 def test_ticks_are_round_even_and_hold_the_range(a, b, wanted):
     low, high = min(a, b), max(a, b)
     found = ticks(low, high, wanted)

@@ -303,8 +303,9 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
     >>> ticks(0.3, 9.1, 4)
     [0.0, 5.0, 10.0]
     """
-    if not high > low:
-        low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
+    if not high - low > 1e-300:  # a point, or a span too small for its digits to be told apart
+        aside = 0.1 * (abs(low) if abs(low) > 1e-290 else 1)
+        low, high = low - aside, high + aside
     raw = (high - low) / max(1, wanted)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)

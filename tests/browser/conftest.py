@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no Chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while one is open, this thread has a running event loop: no other test may meet it
 def chromium() -> Iterator[Any]:
     with browser() as found:
         yield found
