@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ..runs import RunContext
@@ -74,8 +75,6 @@ class Recorder:
             self.run.progress(self.step, self.plan["steps"], "steps", label="training")
 
     def _points(self, points: list[tuple[str, int, float]]) -> None:
-        import time
-
         timed = [(*p, time.time()) for p in points]
         self.run.points(timed)
         self.tracker.log(timed)
