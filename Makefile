@@ -20,7 +20,7 @@ ifneq ($(UI),0)
 endif
 
 test: $(STAMP) ## install (once), then all tests, the examples in docstrings, the notebooks
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --durations=20
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 	$(BIN)/python tests/notebooks/small.py
 

@@ -94,10 +94,11 @@ def test_an_assessment():
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_an_endpoint(alive):
-    endpoint = SimpleNamespace(alive=alive, address="http://127.0.0.1:8000/v1", token_file="/x/token", client_code=lambda: {"curl": HOSTILE}, document={
-        "name": HOSTILE, "started": 1.8e9, "models": [{"name": "bot", "digest": "b" * 64, "weight": 90}, {"name": "new", "digest": "c" * 64,
-                                                                                                      "weight": 10}],
-        "replicas": [{"pid": 7, "digest": "b" * 64, "state": "ready"}]})
+    document = {
+        "name": HOSTILE, "started": 1.8e9, "replicas": [{"pid": 7, "digest": "b" * 64, "state": "ready"}],
+        "models": [{"name": "bot", "digest": "b" * 64, "weight": 90}, {"name": "new", "digest": "c" * 64, "weight": 10}]}
+    endpoint = SimpleNamespace(alive=alive, address="http://127.0.0.1:8000/v1", token_file="/x/token", document=document,
+                               client_code=lambda: {"curl": HOSTILE})
     text = drawn(endpoint_html(endpoint))
     assert HOSTILE in text and "bot@bbbbbbbbbbbb" in text and "90 %" in text and "pid 7" in text and ("up" if alive else "down") in text
 
