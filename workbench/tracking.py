@@ -76,10 +76,13 @@ class Tracker:
         self._begin()
 
     def close(self, status: str = "FINISHED") -> None:
-        """Write what is left; ``status`` as MLflow says it: FINISHED, FAILED or KILLED."""
+        """Write what is left; ``status`` as MLflow says it: FINISHED, FAILED or KILLED.
+
+        Who stopped a run does not wait for the record of it: that is written while the process lives.
+        """
         self._status = status
         self._over.set()
-        if self._thread:
+        if self._thread and status != "KILLED":
             self._thread.join(PATIENCE)
 
     def _begin(self) -> None:

@@ -44,11 +44,11 @@ def watch(*messages: dict, lost: frozenset[str] = frozenset(), now: float = 1.0)
     return watch, answers
 
 
-def test_release_to_the_furthest_step_once_all_are_held():
+def test_release_to_a_step_that_nobody_has_begun_once_all_are_held():
     _, answers = watch({"kind": "held", "rank": 0, "step": 7})
     assert answers == []
     _, answers = watch({"kind": "held", "rank": 0, "step": 7}, {"kind": "held", "rank": 1, "step": 8})
-    assert answers == [["release", 8]]
+    assert answers == [["release", 9]]
 
 
 def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing():

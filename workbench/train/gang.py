@@ -239,7 +239,9 @@ class _Watch:
         if kind == "held":
             self.held[rank] = message["step"]
             if len(self.held) == self.world:
-                return [["release", max(self.held.values())]]
+                # One further than any has begun: a rank that has begun the furthest step may be behind its end already and
+                # wait before the next, while another is still in it. Both must meet the word to stop inside the same step.
+                return [["release", max(self.held.values()) + 1]]
         elif kind == "done":
             self.results[rank] = message["value"]
         elif kind == "error":

@@ -21,7 +21,7 @@ class Control:
     """A rank's end of the control pipe. Its threads work even while the main thread sits in a collective.
 
     Stopping needs no collective: asked to hold, each rank says which step it has begun and begins no further one;
-    released to the furthest of these, all end after the same step.
+    released to the one after the furthest of these, which nobody has begun, all end after the same step.
     """
 
     def __init__(self, connection: Connection, rank: int, world: int):
