@@ -42,7 +42,9 @@ def test_no_file_holds_two_nouns():
 
 
 def test_every_public_name_is_there():
+    import widgets
     import workbench
 
-    assert workbench.__all__ == sorted(workbench.__all__)
-    assert all(getattr(workbench, name) is not None for name in workbench.__all__)
+    for package in (workbench, widgets):
+        assert package.__all__ == sorted(package.__all__)
+        assert all(getattr(package, name) is not None for name in package.__all__)
