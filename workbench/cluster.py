@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PROCESS = "cluster"
 """Name under which the local cluster's process is recorded; scheduler and nannies live in it."""
 START_SECONDS = 60
+CONNECT_SECONDS = 8
 
 _clients: dict[tuple[int, Path, str], Client] = {}
 
@@ -61,7 +62,7 @@ def _client(address: str, security: Security | None) -> Client:
     from distributed import Client
 
     try:
-        return Client(address, security=security, timeout=15, set_as_default=False, name="workbench")
+        return Client(address, security=security, timeout=CONNECT_SECONDS, set_as_default=False, name="workbench")
     except (OSError, TimeoutError) as error:
         raise ClusterError("no Dask scheduler answers", where=address, received=str(error).splitlines()[0] if str(error) else None,
                            hint="Check [cluster] in workbench.toml, or remove it for a local cluster") from error

@@ -40,6 +40,10 @@ def main() -> None:
     if rank == 0:
         module.model.save_pretrained(out)
         (out / "losses.json").write_text(json.dumps({"losses": losses.losses, "first": losses.first}))
+    dist.barrier()
+    dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads abort an interpreter that ends before them, now and then
 
 
 if __name__ == "__main__":
