@@ -41,7 +41,10 @@ def only_whole_versions(workspace: Workspace) -> None:
             assert (folder / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.7])
+DELAYS = [0.0, 0.3, 0.7, 1.5, 3.0] if os.environ.get("WORKBENCH_SOAK") else [0.3]
+
+
+@pytest.mark.parametrize("delay", DELAYS)
 def test_kill_of_every_worker_at_once(live, undisturbed, delay):
     run = runs.submit(SPEC, live)
     at_work(run)
