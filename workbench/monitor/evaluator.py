@@ -5,7 +5,7 @@ Run as ``python -m workbench.monitor.evaluator NAME``; what it is to do stands i
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import signal
@@ -134,26 +134,16 @@ def _main(name: str) -> int:
     over = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: over.set())
-    with open(watch.directory / "lock", "w") as lock:
-        _only_one(lock, name)
+    with contextlib.ExitStack() as held:
+        try:  # two evaluators of one monitor would send everything twice
+            held.enter_context(processes.lock(workspace, f"evaluator/{name}", patience=4))
+        except TimeoutError:
+            raise WorkbenchError("another evaluator is at work", where=f"monitor {name}") from None
         wanted = watch.wanted
         _work(watch, wanted, over)
     if wanted.get("until"):
         processes.forget(workspace, f"monitor/{name}")
     return 0
-
-
-def _only_one(lock: Any, name: str, patience: float = 4.0) -> None:
-    """Two evaluators of one monitor would send everything twice; the lock ends with its holder."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise WorkbenchError("another evaluator is at work", where=f"monitor {name}") from None
-            time.sleep(0.05)
 
 
 def _work(watch: Watch, wanted: dict[str, Any], over: threading.Event) -> None:
