@@ -34,8 +34,7 @@ class Listener:
         self.scopes, self.tell = scopes, tell
         self.waiting: list[Event] = []
         self.told = 0.0
-        self.after = 0
-        """events up to this cursor are known already"""
+        self.left = False
 
 
 class Feed:
@@ -76,8 +75,7 @@ class Feed:
     def leave(self, listener: Listener | None) -> None:
         """Hear no more."""
         if listener is not None:
-            with self._lock:
-                self.listeners.discard(listener)
+            listener.left = True  # no lock: the garbage collector closes panels too, within any allocation of a thread that holds it
 
     def _newest(self) -> int:
         row = self.events.database.row("SELECT MAX(seq) AS newest FROM events")
@@ -85,6 +83,8 @@ class Feed:
 
     def _look(self) -> None:
         with self._lock:
+            for listener in [heard for heard in self.listeners if heard.left]:
+                self.listeners.discard(listener)
             listeners = list(self.listeners)
         if not listeners:
             self.cursor = max(self.cursor, self._newest()) if self.cursor == 0 else self.cursor
@@ -102,7 +102,7 @@ class Feed:
                     listener.waiting.append(event)
         now = time.monotonic()
         for listener in listeners:
-            if now - listener.told >= (PACE if listener.waiting else PULSE):
+            if not listener.left and now - listener.told >= (PACE if listener.waiting else PULSE):
                 waiting, listener.waiting, listener.told = listener.waiting, [], now
                 try:
                     listener.tell(waiting)
