@@ -46,7 +46,7 @@ class Feed:
 
     def __init__(self, workspace: Workspace):
         self.events = Events(workspace)
-        self.cursor = self._newest()
+        self.cursor = self.newest()
         self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
     @classmethod
@@ -77,7 +77,8 @@ class Feed:
         if listener is not None:
             listener.left = True  # no lock: the garbage collector closes panels too, within any allocation of a thread that holds it
 
-    def _newest(self) -> int:
+    def newest(self) -> int:
+        """The cursor of the newest event."""
         row = self.events.database.row("SELECT MAX(seq) AS newest FROM events")
         return (row["newest"] or 0) if row else 0
 
@@ -86,9 +87,9 @@ class Feed:
             for listener in [heard for heard in self.listeners if heard.left]:
                 self.listeners.discard(listener)
             listeners = list(self.listeners)
-        if not listeners:
-            self.cursor = max(self.cursor, self._newest()) if self.cursor == 0 else self.cursor
-            return
+            if not listeners:
+                self.cursor = self.newest()
+                return
         found = self.events.tail(after=self.cursor)
         by_scope: dict[str, list[Event]] = defaultdict(list)
         for event in found:

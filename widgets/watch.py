@@ -49,8 +49,9 @@ class Watch:
         self.entry = run.entry
         self.heard: float | None = None
         self._recovered = time.monotonic()
+        newest = self.feed.newest()
         self._read()
-        self.listener = self.feed.listen(self._hear, run.id)
+        self.listener = self.feed.listen(self._hear, run.id, after=newest)
 
     def _read(self) -> None:
         """The history; what comes meanwhile is heard again and shown once."""
