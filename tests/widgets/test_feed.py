@@ -43,8 +43,8 @@ def test_panels_that_are_collected_within_the_feeds_own_work_do_not_stop_it(work
         events.point("run", "loss", step, step)
     assert first.wait(60)
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()  # or the collector puts off its full rounds
+    gc.freeze()
+    gc.collect()  # few objects are left to look at: full rounds are not put off
     gc.set_threshold(3, 1, 1)
     try:
         threading.Thread(target=work, daemon=True).start()
