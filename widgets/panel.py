@@ -270,7 +270,7 @@ class Panel(Asked, anywidget.AnyWidget):
             else:
                 state = "empty" if not editor.mapping else "editing" if editor.spec is not None else "invalid"
                 self.status = {"state": state, "sign": SIGNS[state], "words": "", "active": False, "edited": True,
-                               "name": str(runs._name(editor.spec)) if editor.spec else str(editor.mapping.get("name") or "")}
+                               "name": runs.name_of(editor.spec) if editor.spec else str(editor.mapping.get("name") or "")}
             self._attend()
 
     def _attend(self) -> None:

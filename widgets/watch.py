@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workbench.drawing import duration, number, share
+from workbench.driver import SILENCE
 from workbench.errors import WorkbenchError
 from workbench.events import Event
 from workbench.journal import ENDED
-from workbench.runs import SILENCE, Run
+from workbench.runs import Run
 
 from .curves import Curves
 from .feed import Feed, aside

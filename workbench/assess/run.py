@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..assessment import workspace_policy, write_assessment
 from ..dataset import Dataset
+from ..driver import Stopped
 from ..errors import NotFoundError, SourceError
 from ..events import Events
 from ..journal import Journal
 from ..model import Model
 from ..policy import Evidence, Policy, Verdict, judge
 from ..registry import Registry
-from ..runs import Stopped
 from ..storage import digest_json, write_atomic
 from ..tracking import Tracker
 from ..workspace import Workspace
@@ -26,7 +26,7 @@ from .probes import KINDS
 from .spec import AssessSpec
 
 if TYPE_CHECKING:
-    from ..runs import RunContext
+    from ..driver import RunContext
 
 
 def inputs(spec: AssessSpec, workspace: Workspace) -> dict[str, str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..drawing import size
+from ..driver import RunContext
 from ..errors import SourceError
 from ..journal import Journal
-from ..runs import RunContext
 from ..storage import write_atomic
 from . import partition, split
 from .partition import Piece, ReadTask, StepTask

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from .. import __version__
+from ..driver import RunContext
 from ..errors import SourceError, SpecError
-from ..runs import RunContext
 from ..workspace import Workspace
 from .sources import source_module
 from .spec import DataSpec

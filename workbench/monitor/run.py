@@ -11,7 +11,7 @@ from .spec import MonitorSpec
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from ..runs import RunContext
+    from ..driver import RunContext
 
 ALWAYS = True
 """Whether the evaluator still works is asked anew each time; where it does, nothing is done."""

@@ -21,7 +21,7 @@ from .spec import PipelineSpec
 from .steps import BoundStep, bind
 
 if TYPE_CHECKING:
-    from ..runs import RunContext
+    from ..driver import RunContext
 
 __all__ = ["ALWAYS", "Outcome", "execute", "explain", "inputs"]
 

@@ -6,8 +6,8 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..driver import RUNNERS
 from ..errors import Problem, SpecError, WorkbenchError
-from ..runs import RUNNERS
 from ..spec import Spec, load_spec
 from ..workspace import Workspace
 from .graph import Graph

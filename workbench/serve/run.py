@@ -19,7 +19,7 @@ from .spec import ServeSpec
 from .wanted import Wanted, WantedModel
 
 if TYPE_CHECKING:
-    from ..runs import RunContext
+    from ..driver import RunContext
 
 START_SECONDS = 180.0
 """Longest wait for an endpoint to answer."""

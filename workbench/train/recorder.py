@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..runs import RunContext
+from ..driver import RunContext
 from ..tracking import Tracker
 from . import estimate
 

@@ -16,7 +16,7 @@ from .spec import TrainSpec
 if TYPE_CHECKING:
     from distributed import Client
 
-    from ..runs import RunContext
+    from ..driver import RunContext
     from .gang import Gang
 
 FIT = "workbench.train.objectives.pretrain:fit"

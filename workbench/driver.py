@@ -1,0 +1,250 @@
+"""The driver of a run: claims it, does its work, gives signs of life, records how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import cluster, processes
+from .errors import WorkbenchError
+from .events import Events
+from .journal import Entry, Journal, Superseded
+from .spec import spec_class
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Place = Literal["cluster", "process", "here"]
+
+# The one upward reference: word -> the module that runs it and where its driver lives. A module is
+# imported only by the process that submits (its light top) or executes (all of it).
+RUNNERS: dict[str, tuple[str, Place]] = {
+    "data": ("workbench.data.run", "cluster"),
+    "train": ("workbench.train.run", "cluster"),
+    "assess": ("workbench.assess.run", "cluster"),
+    "serve": ("workbench.serve.run", "process"),
+    "monitor": ("workbench.monitor.run", "process"),
+    "pipeline": ("workbench.pipeline.run", "process"),
+}
+_warmed: set[str] = set()
+SILENCE = 10.0
+"""Seconds without a sign of life after which a driver is started again."""
+
+
+class Stopped(Exception):
+    """Raised inside the work when its run was asked to stop."""
+
+
+class RunContext:
+    """What the work of a run sees of it: its spec and inputs, a place to write, a voice, a way to be stopped."""
+
+    def __init__(self, workspace: Workspace, entry: Entry, client: Client | None):
+        self.workspace, self.entry, self.client = workspace, entry, client
+        self.id, self.attempt, self.inputs = entry.id, entry.attempt, entry.inputs
+        self.spec = spec_class(entry.word).load(entry.spec)
+        self.directory = workspace.path("runs", entry.id)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.stopping = threading.Event()
+        self._events = Events(workspace)
+        self._began: dict[str, tuple[float, float]] = {}
+        self._said = 0.0
+
+    def point(self, name: str, step: int, value: float) -> None:
+        """Add a point to a curve."""
+        self._events.point(self.id, name, step, value)
+
+    def points(self, rows: Iterable[tuple[str, int, float, float]]) -> None:
+        """Add points ``(name, step, value, at)`` in one transaction."""
+        self._events.append_many([(self.id, "point", at, name, step, value, {}) for name, step, value, at in rows])
+
+    def sample(self, text: str, *, step: int | None = None, **data: Any) -> None:
+        """Add something that the model made."""
+        self._events.append(self.id, "sample", step=step, text=text, **data)
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Add a line to the run's log."""
+        self._events.append(self.id, "log", name=level, text=text)
+
+    def mark(self, name: str, **data: Any) -> None:
+        """Note that something happened."""
+        self._events.append(self.id, "mark", name=name, **data)
+
+    def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
+        """Say how far the work is; rate and time left are worked out here. Said at most five times a second."""
+        now = time.time()
+        first = label not in self._began
+        begun, done_then = self._began.setdefault(label, (now, done))
+        if now - self._said < 0.2 and not first and done != total:
+            return
+        self._said = now
+        rate = (done - done_then) / (now - begun) if now - begun > 0.05 else None
+        left = (total - done) / rate if rate and total is not None else None
+        self._events.append(self.id, "progress", name=label or None, done=done, total=total, unit=unit, label=label,
+                            rate=rate, left=left)
+
+    def check_stop(self) -> None:
+        """Raise ``Stopped`` when a stop was asked."""
+        if self.stopping.is_set():
+            raise Stopped(self.id)
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], *, label: str = "", unit: str = "parts") -> list[Any]:
+        """Results of an importable function over items, in order: a Dask task an item, or a plain loop without a cluster."""
+        items = list(items)
+        self.progress(0, len(items), unit, label)
+        if self.client is None:
+            results = []
+            for item in items:
+                self.check_stop()
+                results.append(function(item))
+                self.progress(len(results), len(items), unit, label)
+            return results
+        from distributed import as_completed
+
+        futures = [self.client.submit(function, item, pure=False, key=f"{self.id}-{self.attempt}-{label or 'map'}-{n}-{time.time_ns()}")
+                   for n, item in enumerate(items)]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                if future.status == "error":
+                    future.result()
+                self.progress(done, len(items), unit, label)
+                self.check_stop()
+            return self.client.gather(futures)
+        finally:
+            self.client.cancel(futures, asynchronous=False)
+
+
+def drive(root: str, run_id: str, client: Client | None = None) -> None:
+    """Execute a run: what its driver does. Never raises; the journal says how it ended."""
+    workspace = Workspace(root).open()
+    journal = Journal(workspace)
+    entry = journal.claim(run_id)
+    if entry is None:
+        return
+    try:
+        context = RunContext(workspace, entry, client)
+        if entry.state == "stopping":
+            raise Stopped(run_id)
+        with _heartbeat(journal, context):
+            result = runner(entry.word)[0].execute(context.spec, context)
+        journal.move(run_id, "done", attempt=entry.attempt, result=result or {})
+    except Stopped:
+        with contextlib.suppress(Superseded):
+            journal.move(run_id, "stopping", attempt=entry.attempt)
+            journal.move(run_id, "stopped", attempt=entry.attempt)
+    except Superseded:
+        return
+    except BaseException as error:  # noqa: BLE001 - whatever ended the work is the run's failure
+        with contextlib.suppress(Superseded):
+            journal.move(run_id, "failed", attempt=entry.attempt, failure=_failure(error, entry))
+
+
+@contextlib.contextmanager
+def _heartbeat(journal: Journal, context: RunContext) -> Iterator[None]:
+    """Signs of life each second while the work goes on; hears of a stop and of a newer attempt."""
+    over, superseded = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.5):
+            try:
+                if journal.beat(context.id, context.attempt) == "stopping":
+                    context.stopping.set()
+            except Superseded:
+                superseded.set()
+                context.stopping.set()
+                return
+            except WorkbenchError as error:  # a full disk passes; the work itself will say so if it stays
+                print(f"no sign of life written: {error}", file=sys.stderr)
+
+    thread = threading.Thread(target=beat, name=f"beat-{context.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    except Stopped:
+        if superseded.is_set():
+            raise Superseded(context.id) from None
+        raise
+    finally:
+        over.set()
+        thread.join(5)
+
+
+def _failure(error: BaseException, entry: Entry) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "workbench" in f.filename] or frames
+    last = own[-1] if own else None
+    return {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "exit_code": getattr(error, "exit_code", 1),
+            "where": f"{Path(last.filename).name}, line {last.lineno}, in {last.name}" if last else entry.word,
+            "host": platform.node(), "attempt": entry.attempt, "hint": getattr(error, "hint", None),
+            "traceback": "".join(traceback.format_exception(error))}
+
+
+def _drive_on_worker(root: str, run_id: str) -> None:
+    """The Dask task of a driver: leaves the worker's thread pool and works with the worker's own client."""
+    from distributed import get_client, secede
+
+    client = get_client()
+    secede()
+    drive(root, run_id, client)
+
+
+def start(workspace: Workspace, entry: Entry) -> None:
+    """Start the driver of a run where its entry says."""
+    root = str(workspace.root)
+    if entry.place == "here":
+        drive(root, entry.id)
+    elif entry.place == "process":
+        processes.start(workspace, f"run/{entry.id}", "workbench.driver", entry.id)
+    else:
+        from distributed import fire_and_forget
+
+        client = cluster.connect(workspace)
+        if client.scheduler.address not in _warmed:  # once a cluster and process: asked again, workers that are warm stay as they are
+            _warmed.add(client.scheduler.address)
+            runner("train")[0].warm(client)
+        # The key makes this idempotent: a scheduler that has the driver already keeps it.
+        fire_and_forget(client.submit(_drive_on_worker, root, entry.id, key=f"drive-{entry.id}-{entry.attempt}", pure=False, priority=10))
+
+
+def is_driven(workspace: Workspace, entry: Entry) -> bool:
+    """True while a driver works on a run, or has just been asked to."""
+    if entry.place == "process":
+        return processes.find(workspace, f"run/{entry.id}") is not None or time.time() - entry.submitted < 1
+    if entry.place == "cluster" and not workspace.settings.cluster.address and cluster.running(workspace) is None:
+        return False
+    # A worker can be busy for a while before it takes a driver up; a resubmitted key costs nothing.
+    return time.time() - (entry.beat or entry.submitted) < SILENCE
+
+
+def runner(word: str) -> tuple[ModuleType, Place]:
+    """The module that runs a word, and where its driver lives."""
+    module, place = RUNNERS[word]
+    return importlib.import_module(module), place
+
+
+def _main(run_id: str) -> None:
+    workspace = Workspace.find()
+
+    def stop(*_: object) -> None:
+        Journal(workspace).move(run_id, "stopping")
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        drive(str(workspace.root), run_id)
+    finally:
+        processes.forget(workspace, f"run/{run_id}")
+
+
+if __name__ == "__main__":
+    # Under its importable name, so that exceptions here are those that the work raises.
+    importlib.import_module("workbench.driver")._main(sys.argv[1])
