@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,18 @@ class Asked:
         self._draft = self._notice = None
         self.editor.replace(self.editor.base)
         self._attend()
+
+    def act_reread(self: Panel) -> None:
+        """Take the spec from its file again; what was edited is a step of undo."""
+        self._notice = None
+        self.editor.write(self.file.read())
+        self.editor.base = json.loads(json.dumps(self.editor.mapping))
+
+    def act_save(self: Panel) -> dict[str, Any]:
+        """Write the spec to the file that it came from."""
+        self.file.save(self.editor.yaml)
+        self.editor.base = json.loads(json.dumps(self.editor.mapping))
+        return {"path": str(self.file.path)}
 
     @slow
     def act_run(self: Panel, again: bool = False) -> None:

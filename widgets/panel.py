@@ -31,7 +31,8 @@ from .asking import Asked, slow
 from .attention import attention
 from .curves import Curves
 from .editor import Drafts, Editor
-from .feed import aside
+from .feed import Feed, aside
+from .specfile import SpecFile
 from .watch import SIGNS, Watch
 
 
@@ -94,12 +95,14 @@ class Panel(Asked, anywidget.AnyWidget):
         self._others: dict[str, Curves] = {}
         attached = runs.attach(run, self.workspace) if isinstance(run, str) else run
         self.editor = Editor(spec_class(self.WORD), spec if attached is None else attached.entry.spec, main=self.MAIN, editors=self.EDITORS)
+        self.file = SpecFile.of(spec) if attached is None else None
         super().__init__()
         # ipykernel 7.4 answers a page on the shell that opened the comm, which a running cell blocks; the page names its own subshell.
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda _, named: named
         self.about = {"id": uuid.uuid4().hex[:12], "word": self.WORD, "title": self.TITLE or self.WORD, "about": self.ABOUT,
-                      "example": bool(self.EXAMPLE), "readonly": self.readonly, "voila": self.voila, "curves": list(self.CURVES)}
+                      "example": bool(self.EXAMPLE), "readonly": self.readonly, "voila": self.voila, "curves": list(self.CURVES),
+                      "file": self.file.path.name if self.file else None}
         self.form = self.editor.form
         self.on_msg(self._asked)
         self.editor.changed = self._edited
@@ -111,6 +114,7 @@ class Panel(Asked, anywidget.AnyWidget):
             self.attach(attached)
         self._refresh()
         self._plan()
+        self._ticks = Feed.of(self.workspace).listen(self._look_at_file, "no scope") if self.file else None
 
     # What a notebook calls -----------------------------------------------------------------------------------------------------
 
@@ -174,6 +178,8 @@ class Panel(Asked, anywidget.AnyWidget):
         """End the panel; the run goes on."""
         if getattr(self, "watch", None) is not None:
             self.watch.close()
+        if getattr(self, "_ticks", None) is not None:
+            self._ticks.left = True
         super().close()
 
     # Hooks of a subclass -------------------------------------------------------------------------------------------------------
@@ -272,6 +278,17 @@ class Panel(Asked, anywidget.AnyWidget):
                 self.status = {"state": state, "sign": SIGNS[state], "words": "", "active": False, "edited": True,
                                "name": runs.name_of(editor.spec) if editor.spec else str(editor.mapping.get("name") or "")}
             self._attend()
+
+    def _look_at_file(self, _: list[Event]) -> None:
+        """Each second: a spec that somebody changed on disk is taken up, unless that would cost edits made here."""
+        if not self.file.moved():
+            return
+        if self.editor.mapping == self.editor.base:
+            self.act_reread()
+            self._note("info", f"{self.file.path.name} was changed on disk and is taken up.", {"label": "Undo", "ask": "undo"})
+        else:
+            self._note("warning", f"{self.file.path.name} was changed on disk; what you edited here stands.",
+                       {"label": "Read it again", "ask": "reread"})
 
     def _attend(self) -> None:
         self.attention = attention(self)

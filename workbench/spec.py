@@ -180,9 +180,7 @@ def read_mapping(value: object, source: str) -> tuple[dict[str, Any], str]:
         return dict(value), source
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True), source
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and "\n" not in value
-                                          and re.search(r"\.(ya?ml|json)$", value.strip())):
-        path = Path(value).expanduser()
+    if (path := spec_path(value)) is not None:
         try:
             return parse_yaml(path.read_text("utf-8"), str(path)), str(path)
         except OSError as error:
@@ -190,6 +188,19 @@ def read_mapping(value: object, source: str) -> tuple[dict[str, Any], str]:
     if isinstance(value, str):
         return parse_yaml(value, source), source
     raise SpecError.one("", f"received {type(value).__name__}; expected a path, YAML text, a mapping or a spec", source=source)
+
+
+def spec_path(value: object) -> Path | None:
+    """The path, where a value given as a spec is one.
+
+    Examples
+    --------
+    >>> spec_path("train.yaml"), spec_path("word: train"), spec_path({"word": "train"})
+    (PosixPath('train.yaml'), None, None)
+    """
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and "\n" not in value and re.search(r"\.(ya?ml|json)$", value.strip())):
+        return Path(value).expanduser()
+    return None
 
 
 def parse_yaml(text: str, source: str = "spec") -> dict[str, Any]:

@@ -221,3 +221,24 @@ def test_a_workspace_that_cannot_be_written_keeps_no_drafts_and_still_edits(pane
     (workspace.path("drafts")).write_text("in the way of a directory")
     Page(data).ask("put", path=["split", "test"], value=0.3)
     assert data.spec.split.test == 0.3
+
+
+def test_a_spec_changed_on_disk_is_taken_up_where_nothing_was_edited_and_offered_where_something_was(panel, tmp_path):
+    path = tmp_path / "digits.yaml"
+    path.write_text("word: data\nname: digits\nsources: [{kind: digits}]\nsteps: []\n")
+    data = panel(DataPanel, str(path))
+    page = Page(data)
+    path.write_text(path.read_text() + "split: {test: 0.3}\n")
+    until(lambda: data.spec.split.test == 0.3)
+    until(lambda: "digits.yaml was changed on disk and is taken up" in data.attention.get("text", ""))
+    page.ask("put", path=["split", "test"], value=0.2)
+    path.write_text(path.read_text().replace("0.3", "0.4"))
+    until(lambda: data.attention.get("action", {}).get("label") == "Read it again")
+    assert data.spec.split.test == 0.2
+    assert "changed on disk since it was read here" in page.ask("save")[0]["error"]
+    page.ask("reread")
+    assert data.spec.split.test == 0.4
+    page.ask("undo")
+    assert data.spec.split.test == 0.2
+    page.ask("save")
+    assert "test: 0.2" in path.read_text()

@@ -36,11 +36,16 @@ export function makeCode(ctx) {
     else fill(table, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, "Differences"), h("thead", {}, h("tr", {}, ["field", `last run (${value.when})`, "now"].map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, value.rows.map((r) => h("tr", {}, h("th", { scope: "row" }, said(r.path)), h("td", {}, said(r.was)), h("td", {}, said(r.now)))))));
   }
+  const save = ctx.panel.file ? button(`Save to ${ctx.panel.file}`, async () => {
+    saved.textContent = "";
+    if (await ctx.tell("save")) saved.textContent = `saved ${new Date().toLocaleTimeString()}`;
+  }, { class: "wbp-button wbp-small", title: "Writes the YAML to the file that the spec came from" }) : null;
+  const saved = h("span", { class: "wbp-muted", role: "status" });
   ctx.on("edit", show);
   show();
   const block = (name, content, ...tools) => h("section", { class: "wbp-block" }, h("div", { class: "wbp-bar" }, h("h3", {}, name), h("span", { class: "wbp-space" }), tools), content);
   const element = h("div", { class: "wbp-columns" },
-    h("section", { class: "wbp-block" }, h("div", { class: "wbp-bar" }, h("h3", {}, "YAML"), h("span", { class: "wbp-space" }), copyButton(() => area.value)), area, error),
+    h("section", { class: "wbp-block" }, h("div", { class: "wbp-bar" }, h("h3", {}, "YAML"), h("span", { class: "wbp-space" }), saved, save, copyButton(() => area.value)), area, error),
     h("div", {}, block("Python", python, copyButton(() => python.textContent)), block("Command line", command, copyButton(() => command.textContent)),
       block("Differences to the last run", table, button("Compare", differ, { class: "wbp-button wbp-small" }))));
   return { element, opened: differ };
