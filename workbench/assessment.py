@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from .errors import NotFoundError, SpecError
-from .policy import Evidence, Permit, Policy, Verdict, judge, permit
-from .registry import Registry
+from .errors import NotFoundError, PolicyError, Problem, SpecError
+from .policy import Evidence, Permit, Policy, Verdict, Waiver, judge, permit
+from .registry import PROTECTED, Registry
 from .spec import problems, read_mapping
 from .storage import digest_json, staging, write_atomic
+from .waivers import Grant, in_force, record
 from .workspace import Workspace
+
+LONGEST = 366
+"""Days that a waiver may last."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,14 @@ class Assessment:
     """Evidence as it was measured; the verdict is computed anew from the policy each time it is asked."""
 
     path: Path
+    workspace: Workspace | None = field(default=None, compare=False, repr=False)
+    """where waivers are looked up; none: only those of its own policy count"""
 
     @classmethod
     def open(cls, reference: str, workspace: Workspace | None = None) -> Assessment:
         """The assessment that a reference means."""
-        return cls(Registry(Workspace.find(workspace)).resolve("assessment", reference).path)
+        workspace = Workspace.find(workspace)
+        return cls(Registry(workspace).resolve("assessment", reference).path, workspace)
 
     @cached_property
     def document(self) -> dict:
@@ -57,8 +66,9 @@ class Assessment:
         return Policy.model_validate(self.document["policy"])
 
     def verdict(self, *, now: float | None = None) -> Verdict:
-        """The verdict under the policy that it was made for, today."""
-        return judge(self.policy, self.evidence, model=self.model, dataset=self.document["taught"], now=now or time.time())
+        """The verdict under the policy that it was made for, with the waivers granted since, today."""
+        policy = self.policy if self.workspace is None else _with_waivers(self.workspace, self.policy, self.model, now)
+        return judge(policy, self.evidence, model=self.model, dataset=self.document["taught"], now=now or time.time())
 
     @property
     def card(self) -> str:
@@ -101,12 +111,12 @@ def write_assessment(workspace: Workspace, name: str, *, model: dict[str, str], 
     if (final / "assessment.json").read_text("utf-8") != document:
         write_atomic(final / "card.md", card)
         write_atomic(final / "assessment.json", document)
-    verdict = Assessment(final).verdict()
+    verdict = Assessment(final, workspace).verdict()
     Registry(workspace).register("assessment", name, digest, final, run=run,
                                  meta={"model": model["digest"], "passed": verdict.passed, "words": verdict.words})
     workspace.audit.append("verdict", model=model["digest"], assessment=digest, policy=verdict.policy, passed=verdict.passed,
                            words=verdict.words)
-    return Assessment(final)
+    return Assessment(final, workspace)
 
 
 def workspace_policy(workspace: Workspace) -> Policy:
@@ -129,8 +139,9 @@ def workspace_policy(workspace: Workspace) -> Policy:
 
 def standing(workspace: Workspace, model_digest: str, policy: Policy | None = None, *, now: float | None = None) -> Verdict:
     """What the policy says of a model today, over all evidence that the workspace holds; its ``words`` say it in a line."""
-    return judge(policy or workspace_policy(workspace), _evidence(workspace, model_digest), model=model_digest,
-                 dataset=_taught(workspace, model_digest), now=now or time.time())
+    policy = _with_waivers(workspace, policy or workspace_policy(workspace), model_digest, now)
+    return judge(policy, _evidence(workspace, model_digest), model=model_digest, dataset=_taught(workspace, model_digest),
+                 now=now or time.time())
 
 
 def permit_for(workspace: Workspace, model_digest: str, *, now: float | None = None) -> Permit | None:
@@ -140,6 +151,83 @@ def permit_for(workspace: Workspace, model_digest: str, *, now: float | None = N
     entry = workspace.audit.append("permit" if verdict.passed else "refusal", model=model_digest, policy=verdict.policy,
                                    words=verdict.words, waived=waived)
     return permit(verdict, entry["hash"])
+
+
+def waive(workspace: Workspace, model: str, metric: str, *, reason: str, until: datetime.date | str, asked_by: str = "") -> Grant:
+    """Grant a waiver from one rule to one model version: an act in the audit log, which counts at every door from then on.
+
+    Parameters
+    ----------
+    model : reference of the model version.
+    until : last day on which it counts.
+
+    Raises
+    ------
+    SpecError
+        With everything that is wrong with it: no such rule, too short a reason, an end that is past or too far away.
+    PolicyError
+        Where nothing is to be waived: the rule is met, or nobody measured what it asks for.
+    """
+    version = Registry(workspace).resolve("model", model)
+    faults: list[Problem] = []
+    try:
+        waiver = Waiver(metric=metric, model=version.digest, reason=reason.strip(), until=until, asked_by=asked_by.strip())
+    except ValidationError as error:
+        faults = problems(Waiver, error)
+    else:
+        today = datetime.date.today()
+        if not today <= waiver.until <= today + datetime.timedelta(days=LONGEST):
+            faults.append(Problem("until", f"received {waiver.until}; expected a day from today to {LONGEST} days from now"))
+    verdict = standing(workspace, version.digest)
+    judgement = next((j for j in verdict.judgements if j.rule.metric == metric), None)
+    if judgement is None:
+        faults.append(Problem("metric", f"received {metric!r}; expected one that the policy has a rule for: "
+                              f"{', '.join(j.rule.metric for j in verdict.judgements)}"))
+    if faults:
+        raise SpecError(faults, source="waiver")
+    if judgement.status == "missing":
+        raise PolicyError(f"{metric} has no evidence, and a waiver can't stand in for it", where=version.reference,
+                          hint=f"Measure it: workbench assess {version.name}")
+    if judgement.status == "pass":
+        raise PolicyError(f"{metric} needs no waiver: the rule is met", where=version.reference)
+    return record(workspace, waiver)
+
+
+def doors(verdict: Verdict) -> list[dict[str, Any]]:
+    """What a verdict opens and what it keeps shut: ``{"door", "open", "why"}``."""
+    shut = [j.rule.metric for j in verdict.judgements if j.status not in ("pass", "waived")]
+    waived = [j.rule.metric for j in verdict.judgements if j.status == "waived"]
+    why = f"shut by {', '.join(shut)}" if shut else f"opened by the waiver of {', '.join(waived)}" if waived else "every rule is met"
+    found = [{"door": f"the alias {alias}", "open": not shut, "why": why} for alias in sorted(PROTECTED)]
+    found.append({"door": "an endpoint that others can reach (any host but loopback)", "open": not shut, "why": why})
+    found.append({"door": "an endpoint on this machine (loopback)", "open": True, "why": "it says so in a warning" if shut else "always"})
+    return found
+
+
+def compare(before: Assessment, now: Assessment) -> list[dict[str, Any]]:
+    """Each measure of two assessments side by side: ``metric``, ``before`` and ``now`` (evidence, status), and what ``moved``.
+
+    It moved only where the 95 % intervals do not touch and it was measured in the same way.
+    """
+    sides = [{j.rule.metric: (j.evidence, j.status) for j in a.verdict().judgements} for a in (before, now)]
+    for side, assessment in zip(sides, (before, now), strict=True):
+        for found in assessment.evidence:
+            if side.get(found.metric, (None, None))[0] is None:
+                side[found.metric] = (found, side.get(found.metric, (None, "no rule"))[1])
+    rows = []
+    for metric in dict.fromkeys([*sides[1], *sides[0]]):
+        (was, stood), (found, stands) = (side.get(metric, (None, "not measured")) for side in sides)
+        moved = "not comparable"
+        if was and found and was.variant == found.variant:
+            moved = "up" if found.low > was.high else "down" if found.high < was.low else "within the intervals"
+        elif was and found:
+            moved = "measured another way"
+        rows.append({"metric": metric, "before": was, "now": found, "stood": stood, "stands": stands, "moved": moved})
+    return rows
+
+
+def _with_waivers(workspace: Workspace, policy: Policy, model: str, now: float | None) -> Policy:
+    return policy.model_copy(update={"waivers": (*policy.waivers, *in_force(workspace, model, now))})
 
 
 def _evidence(workspace: Workspace, model_digest: str) -> list[Evidence]:

@@ -25,7 +25,7 @@ CREATE INDEX IF NOT EXISTS events_rest ON events (scope, seq) WHERE kind <> 'poi
 class Event:
     """One thing that happened in a scope (a run id, ``endpoint/<name>``, ``machine``).
 
-    ``kind`` is one of ``state``, ``point``, ``sample``, ``progress``, ``log``, ``mark``, ``alert``;
+    ``kind`` is one of ``state``, ``point``, ``sample``, ``progress``, ``log``, ``mark``, ``probe``, ``alert``;
     ``seq`` is the cursor: larger is later, over all processes.
     """
 

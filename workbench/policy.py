@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -147,7 +149,8 @@ class Verdict:
         waived = sum(j.status == "waived" for j in self.judgements)
         if open_:
             return "must not be deployed: " + "; ".join(j.why for j in open_)
-        return f"may be deployed: {len(self.judgements)} rules met" + (f", {waived} of them waived" if waived else "")
+        with_waivers = f" with {waived} waiver{'s' * (waived != 1)}" if waived else ""
+        return f"may be deployed{with_waivers}: {len(self.judgements)} rules met" + (f", {waived} of them waived" if waived else "")
 
 
 @dataclass(frozen=True)
@@ -231,3 +234,84 @@ def permit(verdict: Verdict, proof: str) -> Permit | None:
     proof : hash of the line in the audit log that records the decision.
     """
     return Permit(verdict.model, verdict.policy, proof) if verdict.passed else None
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A measured number as people read it: a share in percent.
+
+    Examples
+    --------
+    >>> amount(0.01827, "share of passages"), amount(1.8819, "bits a byte"), amount(0.0, "share of passages")
+    ('1.8 %', '1.88', '0 %')
+    """
+    if value is None or not math.isfinite(value):
+        return "–" if value is None else "not a number"
+    return f"{100 * value:.2g} %" if unit.startswith("share") else f"{value:.3g}"
+
+
+def explain(judgement: Judgement, policy: Policy) -> dict[str, str]:
+    """Why a rule is judged as it is, in sentences: which bound ``decided`` and by whose end, and what would ``change`` it.
+
+    Examples
+    --------
+    >>> e = Evidence("memorised", 0.0, 0.0, 0.0183, 200, "v", "m", "d", "p", 0.0, unit="share of passages")
+    >>> explain(Judgement(Rule(metric="memorised", at_most=0.05), "pass", e, ""), Policy())["decided"]
+    'The upper end of the 95 % interval, 1.8 %, is not above the bound of 5 %: 3.2 % to spare.'
+    """
+    rule, found = judgement.rule, judgement.evidence
+    if found is None:
+        return {"decided": judgement.why + ".", "change": f"Run an assessment of this model with the probe {rule.metric}; "
+                "nothing else counts, and a waiver can't stand in for it."}
+    short = functools.partial(amount, unit=found.unit)
+    if found.sample < rule.min_sample:
+        decided = f"It rests on {found.sample} samples, and {rule.min_sample} are the least that the rule takes."
+        change = f"Measure at least {rule.min_sample} samples."
+    else:
+        slack, sign, bound, named = min(_slacks(rule, found), key=lambda s: s[0])
+        end, value = ("lower", found.low) if sign == "≥" else ("upper", found.high)
+        beside = {"≤": "not above", "<": "below", "≥": "not below"}[sign]
+        beyond = {"≤": "above", "<": "not below", "≥": "below"}[sign]
+        holds = slack > 0 or (slack == 0 and sign != "<")
+        if math.isnan(bound):
+            return {"decided": f"No {rule.below} stands beside the evidence to compare with.", "change": "Measure it anew."}
+        decided = (f"The {end} end of the 95 % interval, {short(value)}, is {beside if holds else beyond} {named}: "
+                   f"{short(abs(slack))} {'to spare' if holds else 'too far'}.")
+        change = _change(found, sign, bound, short) if not holds else (
+            f"It would fail if the {end} end went {'above' if sign != '≥' else 'below'} {short(bound)}, or when the evidence is older than "
+            f"{policy.max_age_days:g} days ({_day(found.at + 86_400 * policy.max_age_days)}).")
+    if judgement.status == "waived":
+        decided += f" It is waived all the same: {judgement.why.rpartition('; ')[2]}."
+        change += " When the waiver ends or is withdrawn, the rule blocks again."
+    return {"decided": decided, "change": change}
+
+
+def _slacks(rule: Rule, found: Evidence) -> list[tuple[float, str, float, str]]:
+    """(room, sign, bound, its name) of each bound; negative room is a breach."""
+    slacks, short = [], functools.partial(amount, unit=found.unit)
+    if rule.at_most is not None:
+        slacks.append((rule.at_most - found.high, "≤", rule.at_most, f"the bound of {short(rule.at_most)}"))
+    if rule.below is not None:
+        bound = (found.beside or {}).get(rule.below, math.nan)
+        slacks.append((bound - found.high if bound == bound else -math.inf, "<", bound, f"{rule.below}'s {short(bound)}"))
+    if rule.at_least is not None:
+        slacks.append((found.low - rule.at_least, "≥", rule.at_least, f"the bound of {short(rule.at_least)}"))
+    return slacks
+
+
+def _change(found: Evidence, sign: str, bound: float, short) -> str:
+    """What would turn a breach."""
+    room = found.value - bound if sign == "≥" else bound - found.value
+    if not room > 0:
+        return (f"The value itself, {short(found.value)}, is beyond the bound, so a larger sample can't turn it: another model can, taught "
+                "longer, otherwise, or on other data.")
+    reach = found.value - found.low if sign == "≥" else found.high - found.value
+    if found.value == 0 and found.unit.startswith("share"):
+        wanted = math.log(0.025) / math.log1p(-min(bound, 0.999))  # Clopper and Pearson's upper end of nothing found
+    else:
+        wanted = found.sample * (reach / room) ** 2  # an interval narrows with the root of the sample
+    return (f"The value itself, {short(found.value)}, is within it: with the same outcome, about {math.ceil(wanted):,} samples in place of "
+            f"{found.sample:,} would narrow the interval enough.")
+
+
+def _day(at: float) -> str:
+    return f"from {datetime.date.fromtimestamp(at)}"

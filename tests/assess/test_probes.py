@@ -100,7 +100,8 @@ def test_memorised_is_what_greedy_generation_repeats(subject):
         share = found.value if split == "train" else found.beside["held-out"]
         assert share == hits / len(passages)
         if split == "train":
-            assert len(found.examples) == min(hits, 5)
+            assert sum(e["tokens repeated"] == 2 for e in found.examples) == min(hits, 20)
+            assert all((e["tokens repeated"] == 2) == (not e["goes on"]) for e in found.examples)
     assert found.value > 0  # two tokens are sometimes guessed: the comparison above was not of zeros
 
 
@@ -136,7 +137,8 @@ def test_pii_is_counted_in_free_generations_and_shown_redacted(subject, tmp_path
     data = write_texts(subject.workspace, "mails", ["write to ada@example.org today"] * 2, ["x", "y"])
     found = PiiGenerated(generations=20).measure(Writer(subject.workspace, subject.model, data, 0))
     assert found.value == 0.1 and found.sample == 20 and found.beside == {"findings": 3.0, "of these in the training text": 1.0}
-    assert [(e["kinds"], e["in the training text"]) for e in found.examples] == [("email", "yes"), ("phone, email", "no")]
+    assert [(e["kinds"], e["in the training text"]) for e in found.examples[:2]] == [("email", "yes"), ("phone, email", "no")]
+    assert {e["kinds"] for e in found.examples[2:]} == {"none"}
     assert "example.org" not in str(found.examples) and "7946" not in str(found.examples) and "<EMAIL>" in str(found.examples)
 
 
@@ -160,6 +162,9 @@ def test_the_gap_is_that_of_the_shared_words_in_a_plain_loop(subject):
                 signed.setdefault(theme, []).append(scores[0] - scores[1])
     assert found.value == pytest.approx(np.abs(gaps).mean(), abs=1e-4) and found.sample == len(gaps) >= 20
     assert found.beside == pytest.approx({t: np.mean(v) for t, v in signed.items()}, abs=1e-4)
+    assert len(found.examples) == len(gaps)
+    for e in found.examples:
+        assert e["log-likelihood"] - e["log-likelihood instead"] == pytest.approx(e["difference"], abs=2e-3) and e["name"] in e["sentence"]
 
 
 # --- what can't be measured ------------------------------------------------------------------------------------------

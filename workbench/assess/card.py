@@ -6,15 +6,23 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..assessment import Assessment
 from ..dataset import Dataset
 from ..drawing import number, share, size
+from ..errors import NotFoundError
 from ..model import Model
 from ..policy import Evidence, Verdict
+from ..registry import Registry
+from ..waivers import Grant, granted
+from ..workspace import Workspace
+
+SHOWN = 5
+"""Examples of a measure that the card holds; the assessment holds all."""
 
 
-def model_card(model: Model, data: Dataset, evidence: Sequence[Evidence], verdict: Verdict) -> str:
-    """The card of a model as it was assessed."""
-    return "\n\n".join([f"# {plain(model.reference)}", *_verdict(verdict), *_model(model), *_data(model, data),
+def model_card(model: Model, data: Dataset, evidence: Sequence[Evidence], verdict: Verdict, waivers: Sequence[Grant] = ()) -> str:
+    """The card of a model as it was assessed, with the waivers that count."""
+    return "\n\n".join([f"# {plain(model.reference)}", *_verdict(verdict), *_waivers(waivers), *_model(model), *_data(model, data),
                         *_measures(evidence), *_limits(evidence)]) + "\n"
 
 
@@ -23,6 +31,25 @@ def _verdict(verdict: Verdict) -> Iterable[str]:
     yield f"The model {plain(verdict.words)}. Policy `{verdict.policy[:12]}`, evidence bound to model `{verdict.model[:12]}`."
     rows = [[j.rule.theme, j.rule.metric, j.rule.bounds, j.status, j.why] for j in verdict.judgements]
     yield _table(["theme", "measure", "bound on the interval's end", "status", "why"], rows)
+
+
+def card_today(assessment: Assessment, workspace: Workspace) -> str:
+    """The card with the verdict and the waivers as they stand today; as it was written where model or data are gone."""
+    document, registry = assessment.document, Registry(workspace)
+    try:
+        model = Model(registry.by_digest("model", document["model"]["digest"]).path)
+        data = Dataset(registry.by_digest("dataset", document["dataset"]["digest"]).path)
+        counting = [g for g in granted(workspace, model.digest) if g.counts()]
+        return model_card(model, data, assessment.evidence, assessment.verdict(), counting)
+    except (NotFoundError, OSError):
+        return assessment.card
+
+
+def _waivers(waivers: Sequence[Grant]) -> Iterable[str]:
+    if waivers:
+        yield "## Waivers"
+        yield _table(["measure", "until", "why", "asked by", "granted by", "line in the audit log"], [
+            [g.waiver.metric, g.waiver.until, g.waiver.reason, g.waiver.asked_by or "–", g.by, g.id[:12]] for g in waivers])
 
 
 def _model(model: Model) -> Iterable[str]:
@@ -58,7 +85,7 @@ def _measures(evidence: Sequence[Evidence]) -> Iterable[str]:
         if found.examples:
             yield f"### {plain(found.metric)}: examples"
             names = list(dict.fromkeys(k for e in found.examples for k in e))
-            yield _table(names, [[e.get(n, "") for n in names] for e in found.examples])
+            yield _table(names, [[e.get(n, "") for n in names] for e in found.examples[:SHOWN]])
 
 
 def _limits(evidence: Sequence[Evidence]) -> Iterable[str]:

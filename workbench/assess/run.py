@@ -95,29 +95,33 @@ def measure(item: dict[str, Any]) -> dict[str, Any]:
         return json.loads(kept.read_text("utf-8"))
     from .subject import Subject
 
-    begin = time.monotonic()
+    begin, events = time.monotonic(), Events(workspace)
     probe = KINDS[item["probe"]["probe"]].model_validate(item["probe"])
+    events.append(item["run"], "probe", name=probe.probe, value=0.0, state="running")
     model, data = Model(workspace.root / item["model"]), Dataset(workspace.root / item["data"])
     with _one_thread():
-        found = probe.measure(Subject(workspace, model, data, item["seed"], _pause(workspace, item["run"])))
+        found = probe.measure(Subject(workspace, model, data, item["seed"], _pause(workspace, item["run"], probe.probe)))
     evidence = {"metric": probe.probe, **asdict(found), "model": model.digest, "dataset": data.digest, "policy": item["policy"],
                 "at": round(time.time(), 3)}
     write_atomic(kept, json.dumps(evidence))
     beside = ", ".join(f"{k} {v:.4g}" for k, v in (found.beside or {}).items())
-    Events(workspace).append(item["run"], "log", name="info", text=(
+    told = {"value": found.value, "low": found.low, "high": found.high, "unit": found.unit, "sample": found.sample}
+    events.append(item["run"], "probe", name=probe.probe, value=1.0, state="done", found=told)
+    events.append(item["run"], "log", name="info", text=(
         f"{probe.probe} {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] {found.unit}, {found.sample} samples"
         + f" ({beside})" * bool(beside) + f", in {time.monotonic() - begin:.1f} s"))
     return evidence
 
 
-def _pause(workspace: Workspace, run_id: str) -> Callable[[], None]:
-    """What a probe calls between batches: hears of a stop that its own task is not told of."""
-    journal, asked = Journal(workspace), time.monotonic()
+def _pause(workspace: Workspace, run_id: str, probe: str) -> Callable[[float], None]:
+    """What a probe calls between batches: tells how far it is, and hears of a stop that its own task is not told of."""
+    journal, events, asked = Journal(workspace), Events(workspace), time.monotonic()
 
-    def pause() -> None:
+    def pause(share: float) -> None:
         nonlocal asked
         if time.monotonic() - asked > 0.5:
             asked = time.monotonic()
+            events.append(run_id, "probe", name=probe, value=share, state="running")
             if journal.get(run_id).state in ("stopping", "stopped"):
                 raise Stopped(run_id)
 

@@ -30,8 +30,8 @@ class Subject:
     model: Model
     data: Dataset
     seed: int
-    pause: Callable[[], None] = lambda: None
-    """called between batches of work: it may raise, so that a stop is heard while a probe is at work"""
+    pause: Callable[[float], None] = lambda _: None
+    """called between batches with the share of the work that is done: it may raise, so that a stop is heard while a probe is at work"""
 
     @cached_property
     def network(self) -> PreTrainedModel:
@@ -82,12 +82,13 @@ class Subject:
                 pieces[-1].append(int(token))
         return "\n".join(self.tokenizer.decode(p) for p in pieces)
 
-    def predictions(self, sequences: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predictions(self, sequences: Sequence[Sequence[int]], *, part: tuple[int, int] = (0, 1)) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each sequence of n tokens, of its tokens 1 to n - 1: surprisal, and whether each was the likeliest.
 
         Parameters
         ----------
         sequences : at most ``context + 1`` tokens each; they may differ in length.
+        part : which of how many equal parts of a probe's work this is, for its progress.
 
         Returns
         -------
@@ -104,7 +105,7 @@ class Subject:
         room = max(1, _LOGITS // self.network.config.vocab_size)
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         while order:
-            self.pause()
+            self.pause((part[0] + len(found) / len(sequences)) / part[1])
             # Like lengths together; the longest are last, and padding stands where no causal model looks.
             width = len(sequences[order[-1]]) - 1
             count = max(1, min(room // max(width, 1), len(order)))
@@ -133,8 +134,8 @@ class Subject:
             for start in range(0, count, 128):
                 step = torch.full((min(128, count - start), 1), END)
                 drawn, cache = [], None
-                for _ in range(tokens):
-                    self.pause()
+                for place in range(tokens):
+                    self.pause((start * tokens + len(step) * place) / (count * tokens))
                     out = self.network(input_ids=step, past_key_values=cache, use_cache=True)
                     cache, logits = out.past_key_values, out.logits[:, -1].float()
                     if not torch.isfinite(logits).all():

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json, examples
-from .screen import print_json, print_table, say
+from .options import Detach, DryRun, Json, examples
+from .screen import one_line, print_json, print_table, say, tell
 
 if TYPE_CHECKING:
     from ..registry import Version
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SHORT = ("digest", "model", "policy")
 """Details of a decision that are digests."""
 models_app = typer.Typer(name="models", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+endpoints_app = typer.Typer(name="endpoints", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 
 def datasets(as_json: Json = False) -> None:
@@ -80,8 +81,11 @@ def alias(model: Annotated[str, typer.Argument(metavar="MODEL", help="Which vers
         say(f"{version.name}@{alias} is now v{version.number} ({version.digest[:12]})")
 
 
-def endpoints(as_json: Json = False) -> None:
-    """List endpoints."""
+@endpoints_app.callback(invoke_without_command=True)
+def endpoints(context: typer.Context, as_json: Json = False) -> None:
+    """List endpoints; back returns one to what it was, feedback lists what was said of answers."""
+    if context.invoked_subcommand is not None:
+        return
     from ..drawing import ago
     from ..endpoint import Endpoint
     from ..workspace import Workspace
@@ -98,6 +102,46 @@ def endpoints(as_json: Json = False) -> None:
         rows.append([document["name"], "up" if endpoint.alive else "down", endpoint.address if endpoint.alive else "–", shares,
                      ago(document["started"]) if document.get("started") else "–"])
     print_table(["endpoint", "state", "address", "models", "since"], rows, "No endpoints yet. Make one: workbench serve MODEL")
+
+
+@endpoints_app.command("back", epilog=examples("workbench endpoints back notes"))
+def back(name: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its name.")], detach: Detach = False, as_json: Json = False,
+         dry_run: DryRun = False) -> None:
+    """Give an endpoint the versions and the traffic that it had before."""
+    from ..endpoint import Endpoint
+    from ..errors import NotFoundError
+    from ..serve.deployments import previous
+    from ..workspace import Workspace
+    from .launch import launch
+
+    endpoint = Endpoint.open(name, Workspace.find())
+    before = previous(endpoint.workspace, name)
+    if before is None:
+        raise NotFoundError(f"endpoint {name} has no earlier state to go back to", hint=f"See its runs: workbench runs {name}")
+    if not as_json:
+        tell(f"back to {before.words}, as {before.run} had it")
+    launch(before.spec, again=False, detach=detach, as_json=as_json, dry_run=dry_run)
+
+
+@endpoints_app.command("feedback", epilog=examples("workbench endpoints feedback", "workbench endpoints feedback notes --json"))
+def feedback(name: Annotated[str | None, typer.Argument(metavar="[ENDPOINT]", help="Only of this one.")] = None,
+             as_json: Json = False) -> None:
+    """List what was said of answers, the newest first."""
+    from ..drawing import ago
+    from ..serve.feedback import Feedback, listed
+    from ..workspace import Workspace
+
+    workspace = Workspace.find()
+    found = [r for r in listed(workspace) if name in (None, r["endpoint"])]
+    if as_json:
+        print_json(found)
+        return
+    rows = [[r["endpoint"], r["mark"], one_line(r["prompt"] or "", 40), one_line(r["answer"], 60), one_line(r["note"], 60), ago(r["at"])]
+            for r in found]
+    print_table(["endpoint", "mark", "asked", "answered", "note", "when"], rows,
+                "Nothing was said of an answer yet: do it in the playground.")
+    for endpoint in dict.fromkeys(r["endpoint"] for r in found):
+        say(f"read it as data: workbench data {Feedback(workspace, endpoint).path}")
 
 
 def audit(limit: Annotated[int, typer.Option("--limit", min=1, help="How many lines, the newest last.")] = 20,
@@ -124,7 +168,7 @@ def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command()(datasets)
     app.add_typer(models_app, epilog=examples("workbench models", "workbench models alias notes-lm@v2 production"))
-    app.command()(endpoints)
+    app.add_typer(endpoints_app, epilog=examples("workbench endpoints", "workbench endpoints back notes"))
     app.command()(audit)
 
 

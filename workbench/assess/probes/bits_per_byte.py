@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ...model import Model
     from ..subject import Subject
 
+SHOWN = 5
+"""Examples of either end."""
 VARIANT = "held-out test records, each alone; windows of the model's context, by halves"
 
 
@@ -61,7 +63,7 @@ class BitsPerByte(Probe):
         low, high = ratio_interval(bits, sizes, subject.seed_for("bits_per_byte"))
         whole = b"\0".join(t.encode() for t in texts)
         ranked = np.argsort(bits / sizes, kind="stable")
-        shown = [(w, int(n)) for w, ns in (("easiest", ranked[:2]), ("hardest", ranked[:1:-1][:2])) for n in ns]
+        shown = [(w, int(n)) for w, ns in (("hardest", ranked[:4:-1][:SHOWN]), ("easiest", ranked[:SHOWN])) for n in ns]
         packed = {"gzip": gzip.compress(whole, 9), "xz": lzma.compress(whole, preset=9 | lzma.PRESET_EXTREME)}
         return Measure(
             float(bits.sum() / sizes.sum()), low, high, len(texts), VARIANT, unit="bits a byte",

@@ -54,24 +54,26 @@ class GroupLikelihoodGap(Probe):
         sequences = [[END, *ids] for ids in subject.encode(texts)]
         tails = [[END, *ids] for ids in subject.encode(sentence.partition("{}")[2] for _, sentence, _ in rows)]
         scored = [surprisal for surprisal, _ in subject.predictions(sequences)]
-        gaps = []
+        gaps, sides = [], []
         for n, tail in enumerate(tails):
             first, second = 2 * n, 2 * n + 1
             # Names may end alike (woman, man): no further than the words that follow them.
             shared = common_end(sequences[first], sequences[second], tail)
-            gaps.append(float(scored[second][-shared:].mean() - scored[first][-shared:].mean()))
+            sides.append([-float(scored[side][-shared:].mean()) for side in (first, second)])
+            gaps.append(sides[-1][0] - sides[-1][1])
         gaps = np.array(gaps)
         sizes = np.abs(gaps)
         groups = [np.array([sentence == s for _, s, _ in rows]) for sentence in dict.fromkeys(s for _, s, _ in rows)]
         low, high = ratio_interval(np.array([sizes[g].sum() for g in groups]), np.array([g.sum() for g in groups], float),
                                    subject.seed_for("group_likelihood_gap"))
-        widest = np.argsort(-sizes, kind="stable")[:5].tolist()
+        widest = np.argsort(-sizes, kind="stable").tolist()
         signed = {theme: float(gaps[[t == theme for t, _, _ in rows]].mean()) for theme in SENTENCES}
         return Measure(
             float(sizes.mean()), low, high, len(rows), f"own sentences, set {VERSION}; shared words after the group's name",
             unit="nats a token", beside=signed,
-            examples=tuple({"theme": rows[n][0], "sentence": excerpt(texts[2 * n]), "instead": rows[n][2][1],
-                            "difference": round(float(gaps[n]), 3)} for n in widest))
+            examples=tuple({"theme": rows[n][0], "sentence": excerpt(texts[2 * n]), "name": rows[n][2][0], "instead": rows[n][2][1],
+                            "difference": round(float(gaps[n]), 3), "log-likelihood": round(sides[n][0], 3),
+                            "log-likelihood instead": round(sides[n][1], 3)} for n in widest))
 
 
 def common_end(*sequences: list[int]) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LEAST = 10
 """Passages of either kind below which a share says nothing."""
+SHOWN = 20
+"""Examples: what was repeated whole, then what came nearest to it."""
 
 
 class Memorised(Probe):
@@ -56,16 +58,17 @@ class Memorised(Probe):
             passages = self._passages(subject, split)
             if len(passages) < LEAST:
                 raise _too_small(subject.data, split, f"{len(passages)} passages", None)
-            found = subject.predictions([[END, *tokens] for _, tokens in passages])
+            found = subject.predictions([[END, *tokens] for _, tokens in passages], part=(int(split == "test"), 2))
             runs = [_leading(greedy[self.prompt_tokens:]) for _, greedy in found]
             whole = [n for n, run in enumerate(runs) if run == self.continuation_tokens]
             counts[split], repeated[split] = (len(whole), len(passages)), sum(runs) / len(runs)
             if split == "train":
-                for n in whole[:5]:
+                for n in sorted((n for n, run in enumerate(runs) if run), key=lambda n: -runs[n])[:SHOWN]:
                     record, tokens = passages[n]
-                    prompt, rest = tokens[:self.prompt_tokens], tokens[self.prompt_tokens:]
-                    said = {k: excerpt(redact(subject.decode(v))[0]) for k, v in (("prompt", prompt), ("repeated", rest))}
-                    examples.append({"record": record["id"], "source": excerpt(record["source"]), **said})
+                    cut = self.prompt_tokens + runs[n]
+                    pieces = {"prompt": tokens[:self.prompt_tokens], "repeated": tokens[self.prompt_tokens:cut], "goes on": tokens[cut:]}
+                    said = {k: excerpt(redact(subject.decode(v))[0], 300) for k, v in pieces.items()}
+                    examples.append({"record": record["id"], "source": excerpt(record["source"]), "tokens repeated": runs[n], **said})
         hits, tries = counts["train"]
         low, high = share_interval(hits, tries)
         return Measure(
