@@ -187,7 +187,7 @@ def _whole(path: Path) -> bool:
 
 
 def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.Table, *, manifest: dict[str, Any], card: str,
-                  run: str | None = None, shard_rows: int = 50_000) -> Dataset:
+                  run: str | None = None, shard_rows: int = 50_000, scores: pa.Table | None = None) -> Dataset:
     """Commit a version atomically and register it; the same content gives the same path.
 
     Parameters
@@ -196,6 +196,7 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
     dropped : records with ``drop_schema``.
     manifest : what the maker knows (``modality``, ``spec``, ``parents``, ``drops`` ...); digest, splits and
         shards are added here.
+    scores : what was measured of kept and dropped records: ``id`` and float columns.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -217,6 +218,8 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
                     shards.append({"path": file, "split": split, "rows": min(shard_rows, part.num_rows - start),
                                    "sha256": digest_file(place / file)})
             pq.write_table(dropped.sort_by([("step", "ascending"), ("id", "ascending")]), place / "dropped.parquet", compression="zstd")
+            if scores is not None:
+                pq.write_table(scores.sort_by("id"), place / "scores.parquet", compression="zstd")
             (place / "card.md").write_text(card, "utf-8")
             whole = {"format": 1, "name": name, "digest": digest, "created": time.time(), "run": run, **manifest,
                      "splits": splits, "shards": shards}

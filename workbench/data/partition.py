@@ -19,6 +19,8 @@ from .steps import judging, step_module
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SCORES = ("characters", "symbols", "repeated_lines", "repeated_words")
+"""Measures that are kept of each record; those of the first step that takes them count."""
 RECORDS, DROPS, RESULT = "records.arrow", "drops.arrow", "result.json"
 BATCH = 256_000
 """Bytes of content after which a read file begins a new batch: what partitions are put together from."""
@@ -148,6 +150,8 @@ def _judged(rows: list[dict], step: Part, root: Path, ledger: _Ledger) -> list[d
     for row in rows:
         if row["text"] is not None:
             verdict = judge(row["text"])
+            if verdict.scores and row.get("characters") is None:
+                row.update(verdict.scores)
             if not ledger.stays(row, step.step, verdict.reason, verdict.detail):
                 continue
             if not verdict.reason:
@@ -188,13 +192,13 @@ def working_schema() -> pa.Schema:
     import pyarrow as pa
 
     own = [f for f in record_schema() if f.name not in ("cluster", "split")]
-    return pa.schema([*own, ("original", pa.large_string()), ("unit", pa.int64())])
+    return pa.schema([*own, ("original", pa.large_string()), ("unit", pa.int64()), *((name, pa.float64()) for name in SCORES)])
 
 
 def _dropped_schema() -> pa.Schema:
     import pyarrow as pa
 
-    return pa.schema([*drop_schema(), ("unit", pa.int64())])
+    return pa.schema([*drop_schema(), ("unit", pa.int64()), *((name, pa.float64()) for name in SCORES)])
 
 
 def records(pieces: list[Piece]) -> pa.Table:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..dataset import drop_schema, record_schema
 from ..drawing import size
 from ..driver import RunContext
 from ..errors import SourceError
@@ -43,6 +44,8 @@ class Curated:
     """step -> reason -> records, in the order of the steps"""
     found: dict[str, dict[str, int]]
     """step -> kind -> findings"""
+    scores: pa.Table | None = None
+    """id and measures of the records that came to a step which measures; None where there is none"""
 
 
 @dataclass
@@ -77,13 +80,14 @@ def place(run: RunContext) -> Iterator[Path]:
 
 
 def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
-    """Read the sources, apply the steps, split.
+    """Read the sources, apply the steps that are on, split.
 
     Raises
     ------
     SourceError
         When a source gives no record, no record is left, or there is too little to split.
     """
+    spec = spec.recipe()
     reading = _read(spec, run, folder)
     parts, beyond = _parts(reading.pieces, spec.partitions), reading.beyond
     folders, decided = list(reading.folders), None
@@ -100,6 +104,8 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
             for all_, mine in ((drops, result["drops"]), (found, result["found"])):
                 for step, counts in mine.items():
                     all_.setdefault(step, Counter()).update(counts)
+        for name in dict.fromkeys(["by hand"] * bool(number == 0 and spec.drop) + names):
+            run.mark("dropped", step=name, reasons=dict(drops.get(name, {})), found=dict(found.get(name, {})))
         for name in dict.fromkeys(names):
             run.log(_said(name, drops.get(name), found.get(name)))
         folders += here
@@ -108,7 +114,9 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
         if compare is not None:
             decided = str(folder / f"decided-{number}.json")
             gone = _decide(spec, compare, here, Path(decided))
-            run.log(_said(follows, Counter(reason for reason, _ in gone.values())))
+            counts = Counter(reason for reason, _ in gone.values())
+            run.mark("dropped", step=follows, reasons=dict(counts), found={})
+            run.log(_said(follows, counts))
         elif not sum(r["rows"] for r in results):
             most = max(((n, s, r) for s, c in drops.items() for r, n in c.items()), default=None)
             raise SourceError("the steps leave no record", where=spec.name,
@@ -117,10 +125,10 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
     run.progress(0, 1, "splits", "split")
     sides = split.decide(spec.split, here, name=spec.name)
     run.progress(1, 1, "splits", "split")
-    dropped = _without(partition.dropped(folders), reading.beyond)
-    kept = _with_sides(partition.records([p for part in parts for p in part]), sides)
+    left, gone = partition.records([p for part in parts for p in part]), _without(partition.dropped(folders), reading.beyond)
+    kept, dropped = _with_sides(left, sides), gone.select(drop_schema().names)
     _say_unknown(spec, run, kept, dropped)
-    return Curated(kept, dropped, _counted(spec, dropped), {s: dict(sorted(c.items())) for s, c in found.items()})
+    return Curated(kept, dropped, _counted(spec, dropped), {s: dict(sorted(c.items())) for s, c in found.items()}, _scores(left, gone))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -225,8 +233,6 @@ def _decide(spec: DataSpec, number: int, folders: list[Path], path: Path) -> Dec
 def _with_sides(records: pa.Table, sides: dict[str, tuple[str, str]]) -> pa.Table:
     import pyarrow as pa
 
-    from ..dataset import record_schema
-
     ids = records["id"].to_pylist()
     columns = {name: records[name] for name in record_schema().names if name in records.schema.names}
     columns |= {"cluster": pa.array([sides[i][0] for i in ids], pa.string()), "split": pa.array([sides[i][1] for i in ids], pa.string())}
@@ -237,10 +243,16 @@ def _without(dropped: pa.Table, beyond: list[tuple[int, int]]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from ..dataset import drop_schema
-
     left_out = pa.array([n for first, last in beyond for n in range(first, last)], pa.int64())
-    return dropped.filter(pc.invert(pc.is_in(dropped["unit"], value_set=left_out))).select(drop_schema().names)
+    return dropped.filter(pc.invert(pc.is_in(dropped["unit"], value_set=left_out)))
+
+
+def _scores(*tables: pa.Table) -> pa.Table | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pa.concat_tables([t.select(["id", *partition.SCORES]).filter(pc.is_valid(t[partition.SCORES[0]])) for t in tables])
+    return found if found.num_rows else None
 
 
 def _counted(spec: DataSpec, dropped: pa.Table) -> dict[str, dict[str, int]]:

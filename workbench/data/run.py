@@ -40,7 +40,7 @@ def inputs(spec: DataSpec, workspace: Workspace) -> dict[str, str]:
             if name in found:
                 raise SourceError("is named by two sources", where=name, hint="Name it in one of them")
             found[name] = digest
-    for step in spec.steps:
+    for step in spec.recipe().steps:
         found |= getattr(step_module(step.step), "inputs", lambda *_: {})(step, workspace)
     return found
 
@@ -63,6 +63,7 @@ def execute(spec: DataSpec, run: RunContext) -> dict[str, Any]:
     from . import recipe
     from .card import data_card
 
+    spec = spec.recipe()
     with recipe.place(run) as place:
         curated = recipe.curate(spec, run, place)
         if inputs(spec, run.workspace) != run.inputs:
@@ -74,7 +75,7 @@ def execute(spec: DataSpec, run: RunContext) -> dict[str, Any]:
             "pii": curated.found.get("pii", {}), "package": {"name": "genai-workbench", "version": __version__},
             "environment": _environment()}
         dataset = write_dataset(run.workspace, spec.name, curated.kept, curated.dropped, manifest=manifest,
-                                card=data_card(spec, curated, manifest), run=run.id)
+                                card=data_card(spec, curated, manifest), run=run.id, scores=curated.scores)
     splits = {name: part["records"] for name, part in dataset.manifest["splits"].items()}
     run.log(f"{dataset.reference}: " + ", ".join(f"{name} {n:,}" for name, n in splits.items()))
     return {"dataset": spec.name, "digest": dataset.digest, "read": manifest["read"], "splits": splits,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..spec import Name, Part, Spec
+from ..storage import digest_json
 
 
 class PythonDocs(Part):
@@ -35,24 +36,45 @@ class Files(Part):
     """column or key that holds the text; none: the one called text, content, body, or the longest text"""
     format: Literal["auto", "text", "markdown", "jsonl", "csv", "parquet"] = "auto"
     """format of the files; auto: by their ending"""
+    encoding: Literal["utf-8", "utf-16", "cp1252", "latin-1", "cp1251", "gb18030", "shift_jis", "euc_kr"] | None = None
+    """encoding of the text; none: UTF-8, or UTF-16 where the file begins with its mark"""
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An encoding is told where it was said: specs of before it could be said mean the same."""
+        return {k: v for k, v in dump(self).items() if k != "encoding" or v is not None}
 
 
 Source = Annotated[PythonDocs | Digits | Files, Field(discriminator="kind")]
 
 
-class Normalise(Part):
+class StepPart(Part):
+    """What every step can be: off. A step that is off stays in the spec, and the recipe is that of a spec without it."""
+
+    on: bool = True
+    """applied; off: left out of the recipe"""
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Which step it is first; ``on`` only where it is off, so that specs of before it could be said mean the same."""
+        dumped = dump(self)
+        on = dumped.pop("on", True)
+        return dumped if on else {"step": dumped.pop("step"), "on": False, **dumped}
+
+
+class Normalise(StepPart):
     """Unicode NFC, one kind of line end, no control characters, no space at line ends."""
 
     step: Literal["normalise"] = "normalise"
 
 
-class ExactDuplicates(Part):
+class ExactDuplicates(StepPart):
     """Keep one of records with the same content."""
 
     step: Literal["exact-duplicates"] = "exact-duplicates"
 
 
-class NearDuplicates(Part):
+class NearDuplicates(StepPart):
     """Keep one of records whose word 5-grams overlap: MinHash proposes, exact Jaccard decides."""
 
     step: Literal["near-duplicates"] = "near-duplicates"
@@ -62,7 +84,7 @@ class NearDuplicates(Part):
     """words in a shingle"""
 
 
-class Quality(Part):
+class Quality(StepPart):
     """Drop what is too short, too repetitive or mostly symbols."""
 
     step: Literal["quality"] = "quality"
@@ -78,7 +100,7 @@ class Quality(Part):
     """largest share of characters that are neither letters, digits nor spaces"""
 
 
-class Pii(Part):
+class Pii(StepPart):
     """Find e-mail addresses, phone numbers, IBANs and card numbers (checksums tested) and redact them."""
 
     step: Literal["pii"] = "pii"
@@ -87,7 +109,7 @@ class Pii(Part):
     """redact: put <EMAIL>, <PHONE> … in its place; drop: set the record aside"""
 
 
-class Function(Part):
+class Function(StepPart):
     """A function of your own: it gets a text and gives back a text, or None to drop the record."""
 
     step: Literal["function"] = "function"
@@ -134,3 +156,24 @@ class DataSpec(Spec):
     """ids of records kept whatever a step says"""
     drop: tuple[str, ...] = ()
     """ids of records dropped by hand"""
+    unsure: tuple[str, ...] = ()
+    """ids of records to look at again; nothing is done to them"""
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {k: v for k, v in dump(self).items() if k != "unsure" or v}
+
+    def recipe(self) -> DataSpec:
+        """This spec with only what makes the dataset: without steps that are off and without notes.
+
+        Examples
+        --------
+        >>> spec = DataSpec(name="d", sources=[Digits()], steps=[Normalise(), Quality(on=False)])
+        >>> [s.step for s in spec.recipe().steps], spec.digest() == spec.recipe().digest()
+        (['normalise'], True)
+        """
+        return self.model_copy(update={"steps": tuple(s for s in self.steps if s.on), "unsure": ()})
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the recipe: what is off or a note makes no other run."""
+        return digest_json(self.recipe().to_dict())

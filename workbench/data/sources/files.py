@@ -58,7 +58,8 @@ def _resolved(source: Files, workspace: Workspace) -> list[Unit]:
             except OSError as error:
                 raise SourceError("can't be read", where=path, received=error.strerror) from None
             name = workspace.relative(path)
-            found[name] = Unit("files", str(path), name, size, {"format": kind, "text": source.text})
+            options = {"format": kind, "text": source.text} | ({"encoding": source.encoding} if source.encoding else {})
+            found[name] = Unit("files", str(path), name, size, options)
     return [found[name] for name in sorted(found)]
 
 

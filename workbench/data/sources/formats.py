@@ -165,17 +165,19 @@ def _read_jsonl(unit: Unit) -> Iterator[Record]:
 
 def _json_rows(unit: Unit) -> Iterator[tuple[int, Any, tuple[str, str] | None]]:
     """(line number, object or the line as it stands, (reason, detail) where it is broken)."""
+    given = unit.options.get("encoding")
     with _opened(unit) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(file if given != "utf-16" else (t.encode("utf-16") for t in _text_file(unit)), 1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                text = line.decode(given or ("utf-8-sig" if number == 1 else "utf-8")).strip()
                 if text:
                     row = json.loads(text)
                     fault = None if isinstance(row, dict | str) else ("not an object", f"{type(row).__name__} where an object is due")
                     yield number, text if fault else row, fault
             except UnicodeDecodeError as error:
                 at = error.start
-                yield number, line.decode("utf-8", "replace").strip(), ("invalid UTF-8", f"byte {at + 1} is 0x{line[at]:02x}")
+                yield number, line.decode("utf-8", "replace").strip(), (f"invalid {(given or 'UTF-8').upper()}",
+                                                                        f"byte {at + 1} is 0x{line[at]:02x}")
             except (json.JSONDecodeError, RecursionError) as error:
                 yield number, text, ("broken JSON", f"{error}")
 
@@ -306,7 +308,9 @@ def _text_file(unit: Unit) -> io.TextIOWrapper:
     """A file as text, line ends as they are; bytes that are no UTF-8 become lone surrogates, see ``_checked``."""
     with _opened(unit) as file:
         wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    encoding, errors = ("utf-16", "strict") if wide else ("utf-8-sig", "surrogateescape")
+    given = unit.options.get("encoding")
+    given = "utf-16" if given in (None, "utf-8") and wide else given
+    encoding, errors = (given, "strict") if given not in (None, "utf-8") else ("utf-8-sig", "surrogateescape")
     return io.TextIOWrapper(_opened(unit), encoding, errors, newline="")
 
 

@@ -4,7 +4,8 @@ A step is one of two kinds. A step that looks at one text at a time has ``judge(
 ``bind(step, root)`` that gives a judge of texts where it needs the workspace's directory. A step that compares records
 has ``sketch(step, records, folder)``, which leaves hashes of a partition in a folder, and
 ``decide(step, folders, keep)``, which says from the sketches of all partitions which records go. What reads a file of
-its own has ``inputs(step, workspace)``, as a source has.
+its own has ``inputs(step, workspace)``, as a source has. What can point at the reason in a text has
+``evidence(step, text, reason)``: (start, end, label) in characters.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Verdict(NamedTuple):
     detail: str = ""
     counts: Mapping[str, int] = {}
     """what was found and changed, by kind"""
+    scores: Mapping[str, float] = {}
+    """what was measured, by the name of the measure: kept beside the dataset, so that a bound can be moved without a run"""
 
 
 Decision = dict[str, tuple[str, str]]

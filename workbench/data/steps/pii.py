@@ -26,3 +26,8 @@ def judge(step: Pii, text: str) -> Verdict:
     if step.action == "drop":
         return Verdict(text, "personal data", ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
     return Verdict(redacted, counts=counts)
+
+
+def evidence(step: Pii, text: str, _reason: str) -> list[tuple[int, int, str]]:
+    """Where personal data stands, and of which kind."""
+    return [(f.start, f.end, f.kind) for f in pii.find(text, step.kinds)]

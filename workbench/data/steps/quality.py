@@ -13,6 +13,14 @@ _LETTERS = bytes(c for c in range(128) if chr(c).isalnum() or chr(c).isspace())
 _SYMBOL = re.compile(r"[^\w\s]|_")
 
 
+BOUNDS = {"min_characters": "characters", "max_characters": "characters", "max_symbols": "symbols",
+          "max_repeated_lines": "repeated_lines", "max_repeated_words": "repeated_words"}
+"""bound in the spec -> what is measured for it, in the order in which a text is judged"""
+REASONS = {"min_characters": "too short", "max_characters": "too long", "max_symbols": "symbols",
+           "max_repeated_lines": "repeated lines", "max_repeated_words": "repeated words"}
+_SHARES = {"symbols": "of the characters", "repeated_lines": "of the lines", "repeated_words": "of the text is one phrase"}
+
+
 def judge(step: Quality, text: str) -> Verdict:
     r"""The first rule that a text breaks; rules after Rae et al., "Scaling language models" (2021), A.1.1.
 
@@ -23,18 +31,50 @@ def judge(step: Quality, text: str) -> Verdict:
     >>> judge(Quality(), "the same line\n" * 10)[1:3]
     ('repeated lines', '0.90 of the lines, at most 0.3')
     """
-    size = len(text.strip())
-    if size < step.min_characters:
-        return Verdict(text, "too short", f"{size} characters, at least {step.min_characters}")
-    if size > step.max_characters:
-        return Verdict(text, "too long", f"{size} characters, at most {step.max_characters}")
-    for measure, most, reason, what in ((symbols, step.max_symbols, "symbols", "of the characters"),
-                                        (repeated_lines, step.max_repeated_lines, "repeated lines", "of the lines"),
-                                        (repeated_words, step.max_repeated_words, "repeated words", "of the text is one phrase")):
-        share = measure(text)
-        if share > most:
-            return Verdict(text, reason, f"{share:.2f} {what}, at most {most:g}")
-    return Verdict(text)
+    scores = measure(text)
+    for bound, name in BOUNDS.items():
+        score, limit = scores[name], getattr(step, bound)
+        if (score < limit) if bound == "min_characters" else (score > limit):
+            detail = (f"{score} characters, at {'least' if bound == 'min_characters' else 'most'} {limit}" if name == "characters"
+                      else f"{score:.2f} {_SHARES[name]}, at most {limit:g}")
+            return Verdict(text, REASONS[bound], detail, scores=scores)
+    return Verdict(text, scores=scores)
+
+
+def measure(text: str) -> dict[str, float]:
+    """All that the bounds are for: characters, and shares from 0 to 1."""
+    return {"characters": len(text.strip()), "symbols": symbols(text), "repeated_lines": repeated_lines(text),
+            "repeated_words": repeated_words(text)}
+
+
+def evidence(step: Quality, text: str, reason: str) -> list[tuple[int, int, str]]:
+    r"""Where in a text the reason stands.
+
+    Examples
+    --------
+    >>> evidence(Quality(), "a line\nanother\na line", "repeated lines")
+    [(15, 21, 'stood before')]
+    """
+    if reason == "too long":
+        return [(step.max_characters, len(text), "beyond the bound")]
+    if reason == "symbols":
+        return [(m.start(), m.end(), "") for m in re.finditer(r"(?:[^\w\s]|_)+", text)]
+    if reason == "repeated lines":
+        found, seen, at = [], set(), 0
+        for line in text.split("\n"):
+            bare = line.strip()
+            if bare and bare in seen:
+                found.append((at, at + len(line), "stood before"))
+            seen.add(bare)
+            at += len(line) + 1
+        return found
+    if reason == "repeated words":
+        words = [(m.group(), m.start(), m.end()) for m in re.finditer(r"\S+", text)]
+        names = [w for w, _, _ in words]
+        counts = Counter(zip(names, names[1:], names[2:], strict=False))
+        phrase = max(counts, key=lambda p: (counts[p], len(" ".join(p))), default=None)
+        return [(words[n][1], words[n + 2][2], "") for n in range(len(words) - 2) if tuple(names[n:n + 3]) == phrase]
+    return []
 
 
 def symbols(text: str) -> float:
