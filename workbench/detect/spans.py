@@ -221,7 +221,7 @@ def index_for(workspace: Workspace, dataset: Dataset | str) -> SpanIndex:
     final = folder / dataset.digest
     if final.exists():
         with contextlib.suppress(StorageError):
-            return SpanIndex(final)
+            return _opened(final)
     with processes.lock(workspace, "spans", patience=600):
         if final.exists():
             try:
@@ -233,6 +233,25 @@ def index_for(workspace: Workspace, dataset: Dataset | str) -> SpanIndex:
         table = dataset.table("train", ["id", "text", "source", "locator"])
         rows = (tuple(v.as_py() for v in row) for row in zip(*(table[c] for c in ("id", "text", "source", "locator")), strict=True))
         return SpanIndex.build((r for r in rows if r[1]), final, dataset=dataset.reference)
+
+
+_open: dict[Path, tuple[tuple[int, ...], SpanIndex]] = {}
+
+
+def _opened(final: Path) -> SpanIndex:
+    """An index, opened and verified once a process while its files stay as they are."""
+    try:
+        files = [(final / name).stat() for name in ("manifest.json", *_FILES)]
+    except FileNotFoundError:
+        files = []
+    mark = tuple(v for f in files for v in (f.st_ino, f.st_mtime_ns, f.st_size))
+    known = _open.get(final)
+    if known is None or known[0] != mark:
+        known = (mark, SpanIndex(final))
+        while len(_open) >= 4:  # the files are mapped: what is let go costs nothing but the look at its digests
+            _open.pop(next(iter(_open)))
+        _open[final] = known
+    return known[1]
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -62,10 +62,16 @@ class Answer:
         ------
         Refusal
         """
+        counted = 0
         try:
             async for piece in self._job.pieces():
                 if not self.text and self._asked["stream"]:
-                    self._gateway.metrics.first(self.version.reference, time.monotonic() - self._begin)
+                    first = time.monotonic() - self._begin
+                    self._gateway.metrics.first(self.version.reference, first)
+                    self._gateway.pulse.first(self.version.reference, first)
+                written = len(self._job.tokens)
+                self._gateway.pulse.tokens(self.version.reference, written - counted)
+                counted = written
                 self.text += piece.text
                 if piece.finish:
                     self.finish = piece.finish

@@ -30,7 +30,8 @@ from .balance import Turns
 from .metrics import CONTENT_TYPE, Metrics
 from .pool import Job, Pool, Refusal
 from .protocols import openai
-from .trace import Answers, trace
+from .pulse import Pulse
+from .trace import Answers, taught_by, trace
 
 
 class Gateway:
@@ -40,7 +41,7 @@ class Gateway:
         self.workspace, self.name, self._tell = workspace, name, tell
         self.folder = workspace.path("endpoints", name)
         self.pool = Pool(lambda replica: tell(("idle", replica)))
-        self.metrics = Metrics(name)
+        self.metrics, self.pulse = Metrics(name), Pulse()
         self.answers = Answers(self.folder)
         self.versions: dict[str, Version] = {}
         self.most_tokens, self.token, self.public = 512, "", False
@@ -119,15 +120,20 @@ class Gateway:
         try:
             self.pool.accept(job)
         except Refusal as refusal:
-            self.metrics.answered(version.reference, refusal.status, 0)
+            self.count(version.reference, refusal.status)
             refusal.counted = True
             raise
         return Answer(self, job, version, ask)
 
+    def count(self, model: str, code: int, seconds: float = 0.0, **tokens: int) -> None:
+        """Count a request that has ended."""
+        self.metrics.answered(model, code, seconds, **tokens)
+        self.pulse.answered(model, code, seconds)
+
     def ended(self, answer: Answer, code: int, asked: dict[str, Any], seconds: float) -> None:
         """Count an answer and write it down."""
         usage = answer.usage
-        self.metrics.answered(answer.version.reference, code, seconds, prompt=usage["prompt_tokens"], completion=usage["completion_tokens"])
+        self.count(answer.version.reference, code, seconds, prompt=usage["prompt_tokens"], completion=usage["completion_tokens"])
         if code not in (200, 499):
             return
         try:
@@ -139,20 +145,21 @@ class Gateway:
 
     def app(self) -> Starlette:
         """The HTTP application."""
-        routes = [Route("/health", self._health), Route("/metrics", self._metrics), Route("/v1/trace/{id:path}", self._trace),
+        routes = [Route("/health", self._health), Route("/metrics", self._metrics), Route("/v1/status", self._status),
+                  Route("/v1/trace/{id}/records/{record}", self._record), Route("/v1/trace/{id:path}", self._trace),
                   *openai.routes(self)]
 
         async def refused(_: Request, refusal: Exception) -> Response:
             if not refusal.counted:
-                self.metrics.answered("", refusal.status, 0)
+                self.count("", refusal.status)
             return openai.refusal(refusal)
 
         async def http_refused(request: Request, error: Exception) -> Response:
-            self.metrics.answered("", error.status_code, 0)
+            self.count("", error.status_code)
             return openai.error(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers)
 
         async def broken(_: Request, error: Exception) -> Response:
-            self.metrics.answered("", 500, 0)
+            self.count("", 500)
             return openai.error(500, f"the gateway failed: {type(error).__name__}", code="internal_error")
 
         return Starlette(routes=routes, exception_handlers={Refusal: refused, HTTPException: http_refused, Exception: broken})
@@ -169,7 +176,7 @@ class Gateway:
                 where = "Ask whoever runs this endpoint for it" if self.public else f"It lies in {self.folder / 'token'}"
                 response = openai.error(401, f"a token is needed: send the header 'Authorization: Bearer TOKEN'. {where}.",
                                         code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-                self.metrics.answered("", 401, 0)
+                self.count("", 401)
                 await response(scope, receive, send)
             else:
                 await app(scope, receive, send)
@@ -183,12 +190,26 @@ class Gateway:
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.page(self.pool.waiting), media_type=CONTENT_TYPE)
 
+    async def _status(self, _: Request) -> Response:
+        look = self.pulse.look(self.versions.values())
+        for version in look["versions"]:
+            version["working"] = self.pool.working(version["digest"])
+        return openai.Json({**look, "waiting": self.pool.waiting, "most_tokens": self.most_tokens})
+
     async def _trace(self, request: Request) -> Response:
         try:
             answer = self.answers.get(request.path_params["id"])
         except NotFoundError as error:
             return openai.error(404, str(error), code="answer_not_found")
         return openai.Json(await asyncio.to_thread(trace, self.workspace, self.name, answer))
+
+    async def _record(self, request: Request) -> Response:
+        try:
+            answer = self.answers.get(request.path_params["id"])
+            found = await asyncio.to_thread(taught_by, self.workspace, answer, request.path_params["record"])
+        except WorkbenchError as error:
+            return openai.error(404, str(error), code="record_not_found")
+        return openai.Json(found)
 
 
 def main(connection: Connection, argument: dict[str, Any]) -> None:

@@ -155,6 +155,10 @@ class Pool:
         """Requests that no replica works on yet."""
         return sum(len(q) for q in self._waiting.values())
 
+    def working(self, digest: str) -> int:
+        """Requests that replicas of a version work on."""
+        return sum(len(c.jobs) for c in self._channels.values() if c.digest == digest)
+
     def reachable(self, digest: str) -> bool:
         """True while a replica of a version answers, or was lost only just now."""
         return self._able(digest) or time.monotonic() - self._alone.get(digest, 0) < 2.0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import processes
 from ..assessment import standing
+from ..dataset import Dataset
 from ..endpoint import Endpoint, process_name
 from ..errors import PolicyError, RunFailedError, SpecError, WorkbenchError
 from ..model import Model, refuse_pickles
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 180.0
 """Longest wait for an endpoint to answer."""
+SUGGESTED = 4
+"""Beginnings of prompts that are kept beside an endpoint."""
 
 
 def inputs(spec: ServeSpec, workspace: Workspace) -> dict[str, str]:
@@ -71,6 +77,7 @@ def execute(spec: ServeSpec, run: RunContext) -> dict[str, Any]:
     if document["note"]:
         run.log(document["note"], "warning")
     _index(models, run)
+    _suggest(models, run, endpoint)
     return {"endpoint": spec.name, "address": endpoint.address, "metrics": endpoint.metrics_url, "token_file": str(endpoint.token_file),
             "models": [f"{m.name}@{m.digest[:12]}" for m in models], "port": document["port"], "note": document["note"],
             "verdicts": {reference: verdict.words for reference, verdict in verdicts.items()}, "warning": "; ".join(warnings) or None}
@@ -135,6 +142,35 @@ def _index(models: list[WantedModel], run: RunContext) -> None:
             run.log(f"answers of {model.name} will be traced without spans: {error}", "warning")
 
 
+def _suggest(models: list[WantedModel], run: RunContext, endpoint: Endpoint) -> None:
+    """Keep beginnings of held-out records beside the endpoint: what a person may ask who does not know the data."""
+    found: list[str] = []
+    for model in models:
+        with contextlib.suppress(WorkbenchError, KeyError, OSError):
+            source = Model(Registry(run.workspace).by_digest("model", model.digest).path).manifest["dataset"]
+            dataset = Dataset.open(f"{source['name']}@{source['digest']}", run.workspace)
+            texts = next((t for split in ("test", "validation", "train") if (t := list(islice(dataset.texts(split), 400)))), [])
+            found += beginnings(texts)
+    write_atomic(endpoint.folder / "suggestions.json", json.dumps(list(dict.fromkeys(found))[:SUGGESTED]))
+
+
+def beginnings(texts: Sequence[str], characters: int = 32) -> list[str]:
+    """First words of texts, spread over all of them, whole words of one line each.
+
+    Examples
+    --------
+    >>> beginnings(["Return the value of the argument.", "x", "Open a file and read it whole."], 12)
+    ['Return the', 'Open a file']
+    """
+    found = []
+    for text in texts[::max(1, len(texts) // (4 * SUGGESTED))]:
+        line = text.strip().partition("\n")[0]
+        words = line[:characters].rpartition(" ")[0] if len(line) > characters else line.rpartition(" ")[0]
+        if len(words.split()) >= 2 and words not in found:
+            found.append(words)
+    return found[:SUGGESTED]
+
+
 def _raise(problem: dict[str, Any]) -> None:
     if problem["kind"] == "PolicyError":
         raise PolicyError(problem["what"])
@@ -142,8 +178,6 @@ def _raise(problem: dict[str, Any]) -> None:
 
 
 def _read(path) -> dict[str, Any]:
-    import json
-
     try:
         return json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):

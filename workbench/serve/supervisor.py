@@ -35,6 +35,8 @@ PRELOAD = ("torch", "safetensors.torch", "tokenizers", "jinja2.sandbox", "uvloop
            "workbench.serve.replica", "workbench.serve.engines.llama", "workbench.serve.gateway")
 SILENCE = 30.0
 """Seconds without an answer to a ping after which a child is killed and started anew."""
+SIGN = 5.0
+"""Seconds between two signs of life: the time of ``endpoint.json``, by which a reader sees since when a killed one is gone."""
 QUIET_DEATHS = 3
 """Deaths within a minute that are answered at once; each further one doubles the wait, from a quarter of a second to 30 s."""
 
@@ -79,7 +81,7 @@ class Supervisor:
         self._routed: Wanted | None = None
         self._problem: dict[str, Any] | None = None
         self._deaths: dict[str, deque[float]] = {}
-        self._written, self._told = "", None
+        self._written, self._told, self._signed = "", None, time.monotonic()
         self._started = time.time()
 
     # --- one round ---------------------------------------------------------------------------------------------------
@@ -355,6 +357,10 @@ class Supervisor:
             "reached": self._reached.model_dump(mode="json") if self._reached else None}
         text = json.dumps(document, indent=1)
         if text == self._written:
+            if time.monotonic() - self._signed > SIGN:
+                self._signed = time.monotonic()
+                with contextlib.suppress(OSError):
+                    os.utime(self.folder / "endpoint.json")
             return
         self._written = text
         pids = [r.child.pid for r in self._replicas.values()] + ([self._gateway.child.pid] if self._gateway else [])

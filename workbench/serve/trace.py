@@ -83,6 +83,43 @@ def trace(workspace: Workspace, endpoint: str, answer: dict[str, Any], *, most: 
     return {**found, "missing": missing}
 
 
+def taught_by(workspace: Workspace, answer: dict[str, Any], record: str) -> dict[str, Any]:
+    """A record that taught an answer: its text, where it comes from, and where in it the answer's words stand.
+
+    Returns
+    -------
+    dict
+        ``id``, ``text``, ``source``, ``locator``, ``split``, ``dataset`` (name, digest, version) and ``spans``:
+        ``[start, end]`` in characters of the record, by start.
+
+    Raises
+    ------
+    NotFoundError
+        When the model, its dataset or the record is gone.
+    """
+    registry = Registry(workspace)
+    source = Model(registry.by_digest("model", answer["digest"]).path).manifest.get("dataset")
+    if not source:
+        raise NotFoundError("the model's manifest names no dataset", where=f"{answer['model']}@{answer['digest'][:12]}")
+    version = registry.resolve("dataset", f"{source['name']}@{source['digest']}")
+    dataset = Dataset(version.path)
+    found = _record(dataset, record)
+    places = sorted({(r["start"], r["end"]) for s in spans(workspace, dataset, answer["text"]) for r in s["records"] if r["id"] == record})
+    return {**found, "dataset": {"name": version.name, "digest": version.digest, "version": version.number}, "spans": places}
+
+
+def _record(dataset: Dataset, record: str) -> dict[str, Any]:
+    """One record's words, read past all others."""
+    import pyarrow.parquet as pq
+
+    for shard in dataset.manifest["shards"]:
+        rows = pq.read_table(dataset.path / shard["path"], columns=["id", "text", "source", "locator", "split"],
+                             filters=[("id", "=", record)], partitioning=None).to_pylist()
+        if rows:
+            return rows[0]
+    raise NotFoundError(f"no record {record[:80]!r}", where=dataset.reference)
+
+
 def spans(workspace: Workspace, dataset: Dataset, text: str, *, most: int = 5) -> list[dict[str, Any]]:
     """The longest pieces of a text that stand word for word in a dataset's training text, with their records."""
     from ..detect.spans import index_for
