@@ -47,7 +47,7 @@ function makeTitle(ctx) {
   return { element, show(status) {
     name.replaceChildren(...(status.name ? [said(status.name)] : []));
     sign.textContent = status.sign;
-    const text = STATE_WORDS[status.state] || status.state;
+    const text = clean(status.said || STATE_WORDS[status.state] || status.state);
     if (word.textContent !== text) word.textContent = text;
     words.textContent = status.words ? clean(status.words) : "";
     edited.hidden = !(status.run && status.edited);
@@ -56,7 +56,8 @@ function makeTitle(ctx) {
 
 function makeButtons(ctx, tabs) {
   const start = (again) => { tabs.pick("live"); ctx.tell("run", { again }); };
-  const run = button("Run", () => start(ctx.get("status").state === "done" && !ctx.get("status").edited), { class: "wbp-button wbp-primary wbp-run" });
+  const verb = clean(ctx.panel.verb);
+  const run = button(verb, () => start(ctx.get("status").state === "done" && !ctx.get("status").edited), { class: "wbp-button wbp-primary wbp-run" });
   const stop = button("Stop", () => ctx.tell("stop"), { class: "wbp-button wbp-stop" });
   const undo = button("↶", () => ctx.tell("undo"), { class: "wbp-button wbp-icon", title: "Undo", "aria-label": "Undo" });
   const redo = button("↷", () => ctx.tell("redo"), { class: "wbp-button wbp-icon", title: "Redo", "aria-label": "Redo" });
@@ -71,7 +72,7 @@ function makeButtons(ctx, tabs) {
   function show() {
     const [status, edit, next] = [ctx.get("status"), ctx.get("edit"), ctx.get("plan")];
     const ended = status.run && !status.active;
-    run.textContent = ended && !status.edited ? "Run again" : "Run";
+    run.textContent = ended && !status.edited ? `${verb} again` : verb;
     run.hidden = status.active || status.state === "starting";
     run.disabled = !edit.valid || ctx.panel.readonly;
     run.title = edit.valid ? "" : "The spec does not hold yet";
