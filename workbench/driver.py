@@ -80,6 +80,10 @@ class RunContext:
         """Note that something happened."""
         self._events.append(self.id, "mark", name=name, **data)
 
+    def vitals(self, ranks: list[dict[str, Any]]) -> None:
+        """Say how the processes of the work fare, one mapping each."""
+        self._events.append(self.id, "vitals", ranks=ranks)
+
     def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
         """Say how far the work is; rate and time left are worked out here. Said at most five times a second."""
         now = time.time()
@@ -183,8 +187,9 @@ def _failure(error: BaseException, entry: Entry) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "workbench" in f.filename] or frames
     last = own[-1] if own else None
+    line = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}" if last else entry.word
     return {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "exit_code": getattr(error, "exit_code", 1),
-            "where": f"{Path(last.filename).name}, line {last.lineno}, in {last.name}" if last else entry.word,
+            "where": getattr(error, "place", None) or line,
             "host": platform.node(), "attempt": entry.attempt, "hint": getattr(error, "hint", None),
             "traceback": "".join(traceback.format_exception(error))}
 

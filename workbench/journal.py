@@ -134,6 +134,16 @@ class Journal:
         self.events.append(run_id, "state", name=state, **({"failure": failure} if failure else {}))
         return self.get(run_id)
 
+    def resume(self, run_id: str) -> bool:
+        """Queue a run again that was stopped or failed; true for the one who did it, however many ask at once."""
+        with self.database.transaction() as connection:
+            # The beat says when it was asked for again: a driver has that long to take it up.
+            changed = connection.execute("UPDATE runs SET state = 'queued', ended = NULL, failure = NULL, beat = ? "
+                                         "WHERE id = ? AND state IN ('stopped', 'failed')", (time.time(), run_id)).rowcount
+        if changed:
+            self.events.append(run_id, "state", name="queued", again=True)
+        return bool(changed)
+
     def claim(self, run_id: str) -> Entry | None:
         """Begin the next attempt of a run that waits or whose driver is gone; None when it has ended."""
         with self.database.transaction() as connection:

@@ -56,6 +56,8 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     if step:
         journal.events.append(step, "mark", name="submitted", run=entry.id, found=found)
     if not found:
+        if again:
+            journal.events.append(entry.id, "mark", name="afresh")  # nothing of an earlier run of the same is taken up
         driver.start(workspace, entry)
     elif entry.state not in ENDED:
         run.recover()
@@ -66,7 +68,7 @@ def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None
             again: bool = False, estimate: bool = True) -> tuple[dict[str, str], Run | None, dict[str, Any]]:
     """What ``submit`` would do, doing nothing: the inputs, the run that would be found, and else what the work would take.
 
-    An estimate may cost a trial of the work; without ``estimate`` none is made.
+    An estimate may cost a trial of the work; without ``estimate`` none is made, and what an earlier one found is told.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def foresee(spec: object, workspace: Workspace | str | os.PathLike | None = None
     found = next((e for e in same if e.state != "done" or _stands(workspace, e, touch=False)), None)
     if found and not again and not getattr(module, "ALWAYS", False):
         return inputs, Run(workspace, found.id), {}
-    return inputs, None, module.estimate(spec, workspace) if estimate and hasattr(module, "estimate") else {}
+    foreseen = getattr(module, "estimate" if estimate else "remembered", None)
+    return inputs, None, foreseen(spec, workspace) if foreseen else {}
 
 
 def run(spec: object, workspace: Workspace | str | os.PathLike | None = None, *, again: bool = False) -> Run:
@@ -235,7 +238,8 @@ class Run:
 
     def _raise(self, entry: Entry) -> None:
         if entry.state == "stopped":
-            raise RunFailedError("was stopped", where=self.id, hint=f"Run it again: workbench {entry.word} --again")
+            hint = f"Go on with it: workbench resume {self.id}" if self.rest else f"Run it again: workbench {entry.word} --again"
+            raise RunFailedError("was stopped", where=self.id, hint=hint)
         failure = entry.failure or {}
         error = RunFailedError(failure.get("what", "failed"), where=self.id, hint=f"See it whole: workbench show {self.id}")
         error.add_note(failure.get("traceback", ""))
@@ -250,6 +254,44 @@ class Run:
         elif entry.state not in ENDED:
             journal.move(self.id, "stopping")
             self.recover()
+
+    @property
+    def rest(self) -> dict[str, Any] | None:
+        """What a run that was stopped or failed can go on from (``words``, and what its word knows beside), or None."""
+        entry = self.entry
+        if entry.state not in ("stopped", "failed"):
+            return None
+        kept = getattr(driver.runner(entry.word)[0], "kept", None)
+        return kept(self.workspace, entry) if kept else None
+
+    def resume(self) -> Run:
+        """Go on where it was stopped or failed: the same run, its next attempt; one that is at work is left alone.
+
+        Raises
+        ------
+        RunFailedError
+            When it is done, or kept nothing that it could go on from.
+        """
+        entry = self.entry
+        if entry.state == "done":
+            raise RunFailedError("is done: there is nothing left to do", where=self.id, hint=f"Repeat it: workbench {entry.word} --again")
+        if entry.state in ENDED:
+            if self.rest is None:
+                raise RunFailedError("kept nothing to go on from", where=self.id, hint=f"Run it again: workbench {entry.word} --again")
+            if Journal(self.workspace).resume(self.id):
+                driver.start(self.workspace, self.entry)
+        return self
+
+    @property
+    def worked(self) -> float:
+        """Seconds at work, over all attempts, without the time between a stop and going on."""
+        total, begun = 0.0, None
+        for event in self.events(kinds=("state",)):
+            if event.name == "running":
+                begun = event.at if begun is None else begun
+            elif event.name in ENDED and begun is not None:
+                total, begun = total + event.at - begun, None
+        return total + (time.time() - begun if begun is not None else 0.0)
 
     def recover(self) -> bool:
         """Start the driver again if the run should be at work and nobody drives it; true if it did."""

@@ -53,10 +53,10 @@ def test_it_ends_with_a_registered_version_that_transformers_reads(undisturbed, 
 def test_it_learns_and_says_so_while_it_runs(undisturbed):
     loss = dict(undisturbed.curve("loss"))
     assert sorted(loss) == list(range(1, 151)) and loss[150] < loss[1] - 1
-    assert [s for s, _ in undisturbed.curve("bits_per_byte")] == [60, 120, 150]
+    assert [s for s, _ in undisturbed.curve("bits_per_byte")] == [0, 60, 120, 150]
     for name in ("learning_rate", "gradient_norm", "tokens_per_second"):
         assert len(undisturbed.curve(name)) == 150
-    assert [e.data["prompt"] for e in undisturbed.events(kinds=["sample"])] == ["Return the"]
+    assert [(e.step, e.data["prompt"]) for e in undisturbed.events(kinds=["sample"])] == [(0, "Return the"), (150, "Return the")]
     last = undisturbed.events(kinds=["progress"])[-1].data
     assert (last["done"], last["total"], last["unit"], last["label"]) == (150, 150, "steps", "training")
     said = marks(undisturbed, "estimate")[0]
@@ -88,7 +88,7 @@ def test_mlflow_holds_the_same_curves_and_the_samples(undisturbed, live):
         assert [(m.step, m.value) for m in client.get_metric_history(record.info.run_id, name)] == undisturbed.curve(name)
     assert record.info.status == "FINISHED" and record.data.params["model.size"] == "100K"
     assert record.data.tags["model"] == undisturbed.output.reference
-    assert [f.path for f in client.list_artifacts(record.info.run_id, "samples")] == ["samples/000150.txt"]
+    assert [f.path for f in client.list_artifacts(record.info.run_id, "samples")] == ["samples/000000.txt", "samples/000150.txt"]
 
 
 def test_ranks_live_in_different_dask_workers_and_read_different_data(live, small):

@@ -1,4 +1,4 @@
-"""Runs that exist: listed, shown whole, followed again, stopped; and anything by its name."""
+"""Runs that exist: listed, shown whole, followed again, stopped, resumed; and anything by its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json, examples
+from .options import Detach, Json, examples
 from .screen import print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -95,12 +95,31 @@ def stop(what: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Runs
             say(f"{line['kind']} {line['name']}: {line['state']}")
 
 
+def resume(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")], detach: Detach = False,
+           as_json: Json = False) -> None:
+    """Go on with a run that was stopped or failed, from where it kept its work."""
+    from ..runs import attach as attach_run
+    from .launch import finish, told
+    from .screen import tell
+
+    run = attach_run(run_id)
+    rest = run.rest
+    run.resume()
+    if not as_json:
+        tell(f"{run.id} goes on {rest['words']}" if rest else f"{run.id} is {run.state}")
+    if detach and as_json:
+        print_json(told(run))
+    elif not detach:
+        finish(run, as_json=as_json)
+
+
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command()(runs)
     app.command(epilog=examples("workbench show train-0412", "workbench show notes-lm@v2"))(show)
     app.command()(attach)
     app.command(epilog=examples("workbench stop train-0412-101500-3f9a1c", "workbench stop notes-lm"))(stop)
+    app.command(epilog=examples("workbench resume train-0412-101500-3f9a1c", "workbench resume train-0412 --detach"))(resume)
 
 
 def find_thing(workspace: Workspace, what: str,

@@ -14,6 +14,7 @@ from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_
 BUILT_IN = ("python-docs", "digits")
 """Sources that ``workbench data`` takes by name."""
 Named = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
+ShowBatch = Annotated[bool, typer.Option("--show-batch", help="Show what the model would see first; start nothing.")]
 Data = Annotated[str | None, typer.Option("--data", metavar="DATASET", help="Dataset, e.g. notes or notes@v2.")]
 
 
@@ -32,13 +33,18 @@ def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", 
 
 def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spec (YAML).")] = None,
           data: Data = None, name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
-          dry_run: DryRun = False) -> None:
+          dry_run: DryRun = False,
+          show_batch: ShowBatch = False) -> None:
     """Train a language model on a dataset."""
     if spec is not None and not is_spec_file(spec) and data is None:
         spec, data = None, spec  # `workbench train notes` says the same
     if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()):
         data = _only_dataset()
-    launch(build("train", spec, {"data": data, "name": name}, set_), again=again, detach=detach, as_json=as_json, dry_run=dry_run)
+    built = build("train", spec, {"data": data, "name": name}, set_)
+    if show_batch:
+        _show_batch(built, as_json=as_json)
+    else:
+        launch(built, again=again, detach=detach, as_json=as_json, dry_run=dry_run)
 
 
 def assess(what: Annotated[str | None, typer.Argument(metavar="SPEC|MODEL", help="A spec (YAML), or a model, e.g. notes-lm@v2.")] = None,
@@ -105,7 +111,7 @@ EXAMPLES = (
     (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
             "workbench data my-data.yaml --dry-run")),
     (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
-             "workbench train --data notes --dry-run")),
+             "workbench train --data notes --dry-run", "workbench train --data notes --show-batch")),
     (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),
     (serve, ("workbench serve notes-lm", "workbench serve notes-lm@v1=90 notes-lm@v2=10 --name notes")),
     (monitor, ("workbench monitor", "workbench monitor --webhook http://127.0.0.1:9000/alerts")),
@@ -159,6 +165,30 @@ def _shares(what: list[str]) -> list[dict[str, Any]]:
 
     parts = [w.partition("=") for w in what]
     return [{"model": model, **({"weight": parse_value(weight)} if sign else {})} for model, sign, weight in parts]
+
+
+def _show_batch(spec: Any, *, as_json: bool) -> None:
+    """The first batch: counts, then each sequence, with what is only given in brackets and cuts as scissors."""
+    from ..train.sight import first_batch
+    from ..workspace import Workspace
+    from .screen import print_json, say
+
+    seen = first_batch(spec, Workspace.find())
+    if as_json:
+        print_json(seen)
+        return
+    say(f"first batch of {seen['dataset']}: {seen['trained']:,} of {seen['tokens']:,} tokens trained; "
+        f"{seen['cut']:,} of {seen['records']:,} records cut")
+    say("[…] is given and not trained, ■ ends a record, ✂ cuts one")
+    for sequence in seen["sequences"]:
+        opened = {r["first"] for r in sequence["records"] if r["begins"] == "cut"}
+        closed = {r["last"] for r in sequence["records"] if r["ends"] == "cut"}
+        shown = ("■" if n in sequence["ends"] else text for n, text in enumerate(sequence["texts"]))
+        words = "".join(("✂" if n in opened else "") + (text if sequence["trained"][n] else f"[{text}]") + ("✂" if n in closed else "")
+                        for n, text in enumerate(shown))
+        say(f"\nrank {sequence['rank']}, {len(sequence['texts']):,} tokens from {sequence['start']:,}:\n{words}")
+    if seen["total"] > len(seen["sequences"]):
+        say(f"\n… and {seen['total'] - len(seen['sequences']):,} sequences more")
 
 
 def _explain(spec: Any, *, as_json: bool) -> None:

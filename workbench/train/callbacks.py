@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -109,6 +110,48 @@ class HeldOut(pl.Callback):
                 self.control.send("held-out", step=trainer.global_step, value=bits)
 
 
+class Before(pl.Callback):
+    """What the model could before it learned anything: held-out windows and samples, told as of step 0.
+
+    Weights before the first step are a function of the seed, so they are made once more and measured behind the first step
+    that this process makes: the first step does not wait for it, and no restart can lose it.
+    """
+
+    def __init__(self, control: Control, windows: int):
+        self.control, self.windows, self.due = control, windows, True
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        if not self.due or not _whole(module, index):
+            return
+        self.due = False
+        fresh = module.fresh().to(module.device)
+        table = module.scores(self.windows, self.control.rank, self.control.world, fresh)
+        if self.control.rank == 0:
+            self.control.send("before", windows=table.tolist())
+            for prompt, text in written(module, 0, fresh):
+                self.control.send("sample", step=0, prompt=prompt, text=text)
+
+
+class Vitals(pl.Callback):
+    """How this rank fares, read by its heartbeat once a second: share of a core, seconds a step and for data, memory."""
+
+    def __init__(self, module: pl.LightningModule):
+        self.module = module
+        self.steps = 0
+        self._before = (time.monotonic(), time.process_time(), 0, 0.0)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        self.steps += _whole(module, index)
+
+    def __call__(self) -> dict[str, Any]:
+        """``cpu`` (1: a whole core), ``step_seconds``, ``wait_seconds`` (for data, a step), ``memory`` (bytes)."""
+        now = (time.monotonic(), time.process_time(), self.steps, self.module.batches.waited)
+        passed, used, steps, waited = (n - b for n, b in zip(now, self._before, strict=True))
+        self._before = now
+        return {"cpu": used / max(passed, 1e-9), "step_seconds": passed / steps if steps else None,
+                "wait_seconds": max(0.0, waited) / steps if steps else None, "memory": psutil.Process().memory_full_info().uss}
+
+
 class Samples(pl.Callback):
     """Continuations of the plan's prompts, written by rank 0 with a random state of their own."""
 
@@ -146,12 +189,12 @@ def _due(trainer: pl.Trainer, module: pl.LightningModule, what: str, index: int)
 
 
 @torch.no_grad()
-def written(module: pl.LightningModule, step: int) -> list[tuple[str, str]]:
-    """(prompt, continuation) for each of the plan's prompts."""
+def written(module: pl.LightningModule, step: int, model: torch.nn.Module | None = None) -> list[tuple[str, str]]:
+    """(prompt, continuation) for each of the plan's prompts, by the model that is trained or by another."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(module.tokens.path / "tokenizer.json"))
-    model, found = module.model, []
+    model, found = model or module.model, []
     training = model.training
     model.eval()
     with torch.random.fork_rng(devices=[]):

@@ -45,9 +45,18 @@ Dataset `{dataset.reference}`: {splits["train"]["records"]:,} records, {splits["
 ## Measures
 
 Held-out text (validation split): **{metrics["bits_per_byte"]:.3f} bits a byte**; last training loss {metrics["loss"]:.3f} nats a token.
-
+{_learned(metrics.get("gain"))}
 ## Limits and risks
 
 Not assessed yet. Run `workbench assess {spec.model_name}` for memorisation, personal data, group differences and the verdict of the policy.
 A model of this size can repeat training text word for word and carries the slant of its data.
+"""
+
+
+def _learned(gain: dict[str, Any] | None) -> str:
+    if not gain:
+        return ""
+    return f"""
+On {gain["windows"]} windows of it, before the first step and after the last: {gain["before"]:.3f} → {gain["after"]:.3f} bits a byte,
+a difference of {gain["difference"]:+.3f} (95 % interval {gain["low"]:+.3f} to {gain["high"]:+.3f}, windows resampled in pairs).
 """

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..drawing import ago
+from ..errors import StorageError
+from ..storage import digest_json, write_atomic
+from ..workspace import Workspace
+from .plan import Plan
+from .spec import TrainSpec
 
 if TYPE_CHECKING:
     from .objectives.pretrain import Pretrain
@@ -71,3 +80,28 @@ def whole(trials: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
     steps = plan["steps"]
     return {"seconds": step * steps, "memory": sum(t["memory"] for t in trials), "step_seconds": step, "steps": steps,
             "tokens": plan["trained"]}
+
+
+def remember(workspace: Workspace, spec: TrainSpec, plan: dict[str, Any], said: dict[str, Any]) -> None:
+    """Keep what a trial found, for every spec whose steps are like these: no trial is made twice."""
+    kept = {"step_seconds": said["step_seconds"], "memory": said["memory"], "trial_seconds": said.get("trial_seconds"), "at": time.time()}
+    try:
+        write_atomic(_file(workspace, spec, plan["sequences"]), json.dumps(kept))
+    except (OSError, StorageError):  # a workspace that can't be written remembers nothing
+        return
+
+
+def remembered(workspace: Workspace, spec: TrainSpec, plan: Plan) -> dict[str, Any]:
+    """What a training will take by an earlier trial of steps like its own; empty where there was none."""
+    try:
+        kept = json.loads(_file(workspace, spec, plan.sequences).read_text())
+        return {"seconds": kept["step_seconds"] * plan.steps, "memory": kept["memory"], "step_seconds": kept["step_seconds"],
+                "steps": plan.steps, "tokens": plan.trained, "trial_seconds": kept["trial_seconds"], "tried": ago(kept["at"]),
+                "notes": list(plan.said)}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _file(workspace: Workspace, spec: TrainSpec, sequences: int) -> Path:
+    cost = [spec.model.model_dump(), sequences, spec.batch.accumulate, spec.hardware.model_dump(), spec.optimizer]
+    return workspace.path("cache", "estimates", f"train-{digest_json(cost)[:20]}.json")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,11 @@ PING = 5.0
 
 
 class RankLost(Exception):
-    """A rank or its worker is gone, through no fault of the work: start the gang again."""
+    """A rank or its worker is gone, through no fault of the work: start the gang again; ``ranks`` are those known to be gone."""
+
+    def __init__(self, text: str, ranks: tuple[int, ...] = ()):
+        super().__init__(text)
+        self.ranks = ranks
 
 
 class RankError(WorkbenchError):
@@ -212,13 +217,13 @@ class _Watch:
 
     def __init__(self, plan: dict[str, Any]):
         self.token, self.world = plan["token"], plan["world"]
-        self.workers = {r["worker"] for r in plan["ranks"]}
+        self.workers = {r["rank"]: r["worker"] for r in plan["ranks"]}
         self.results: dict[int, Any] = {}
         self.beats: dict[int, float] = {}
         self.held: dict[int, int] = {}
         self.ended: set[int] = set()
         self.failed: list[dict[str, Any]] = []
-        self.died: list[str] = []
+        self.died: dict[int, str] = {}
         self.first_fault: float | None = None
 
     @property
@@ -251,7 +256,7 @@ class _Watch:
             self.first_fault = self.first_fault or now
             self.ended.add(rank)
             if all(f["rank"] != rank for f in self.failed):
-                self.died.append(f"rank {rank} ended with status {message['status']}")
+                self.died[rank] = f"rank {rank} {_ended(message['status'])}"
         return []
 
     def judge(self, now: float, lost: set[str]) -> None:
@@ -260,15 +265,29 @@ class _Watch:
         A rank whose peer is gone fails too, in a collective: so an error is believed to be the work's own only when
         it does not speak of the connection, and otherwise the peer's end is waited for.
         """
-        if lost & self.workers:
-            raise RankLost(f"worker {', '.join(sorted(lost & self.workers))} left")
+        if gone := lost & set(self.workers.values()):
+            raise RankLost(f"worker {', '.join(sorted(gone))} left", tuple(r for r, w in self.workers.items() if w in gone))
         own = [f for f in self.failed if not f.get("peer")]
         if own:
             raise RankError(own[0])
         if self.died:
-            raise RankLost("; ".join(self.died))
+            raise RankLost("; ".join(self.died.values()), tuple(self.died))
         if self.failed and self.first_fault is not None and now - self.first_fault > 5:
             raise RankLost(f"rank {self.failed[0]['rank']} lost the connection: {self.failed[0]['what']}")
         silent = [r for r, at in self.beats.items() if r not in self.results and now - at > SILENCE]
         if silent:
-            raise RankLost(f"rank {', '.join(map(str, silent))} was silent for {SILENCE:g} s")
+            raise RankLost(f"rank {', '.join(map(str, silent))} was silent for {SILENCE:g} s", tuple(silent))
+
+
+def _ended(status: int | None) -> str:
+    """How a process ended, in words.
+
+    Examples
+    --------
+    >>> _ended(-9), _ended(1)
+    ('was killed (SIGKILL)', 'ended with status 1')
+    """
+    if status is not None and status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed ({signal.Signals(-status).name})"
+    return f"ended with status {status}"

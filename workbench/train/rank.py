@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import socket
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,6 +31,8 @@ class Control:
         self.stop_at: int | None = None
         """The last step to make, once a stop was agreed."""
         self.step = 0
+        self.vitals: Callable[[], dict[str, Any]] | None = None
+        """What is told with each heartbeat of how this process fares."""
         self._connection, self._sending, self._changed = connection, threading.Lock(), threading.Condition()
         self._hold, self._port = False, None
 
@@ -75,8 +79,14 @@ class Control:
     def _beat(self) -> None:
         while True:
             time.sleep(1)
+            vitals: dict[str, Any] = {}
+            if self.vitals is not None:
+                with contextlib.suppress(Exception):  # a heart beats on whatever can't be measured
+                    vitals = self.vitals()
             try:
                 self.send("beat", step=self.step)
+                if vitals:
+                    self.send("vitals", step=self.step, **vitals)
             except OSError:
                 os._exit(9)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from typing import Any
 
 from ..driver import RunContext
+from ..storage import write_atomic
 from ..tracking import Tracker
 from . import estimate
+
+BEFORE = "before.json"
+"""File in a run's directory: nats and bytes of held-out windows before the first step."""
 
 
 class Recorder:
@@ -24,6 +30,10 @@ class Recorder:
         self.held_out: dict[int, float] = {}
         self.step = 0
         self._trials: dict[int, dict[str, Any]] = {}
+        self._vitals: dict[int, dict[str, Any]] = {}
+        self._said = 0.0
+        self._lost: tuple[float, tuple[int, ...], int] | None = None
+        self._before: list[list[float]] | None = None
 
     def take(self, message: dict[str, Any]) -> None:
         """One message of one rank."""
@@ -36,10 +46,19 @@ class Recorder:
         elif kind == "sample":
             self.run.sample(message["text"], step=message["step"], prompt=message["prompt"])
             self.tracker.text(f"samples/{message['step']:06d}.txt", f"{message['prompt']}|{message['text']}\n")
+        elif kind == "vitals":
+            self._vitals[message["rank"]] = {k: message[k] for k in ("rank", "step", "cpu", "step_seconds", "wait_seconds", "memory")}
+            if time.monotonic() - self._said > 0.9 and len(self._vitals) == self.plan["world"]:
+                self._said = time.monotonic()
+                self.run.vitals([self._vitals[r] for r in sorted(self._vitals)])
+                self._vitals = {}
+        elif kind == "before":
+            self._measured(message["windows"])
         elif kind == "started":
             self.run.mark("ranks", ranks=message["ranks"])
+            self._vitals = {}
         elif kind == "reads":
-            self.run.mark("reads", rank=message["rank"], step=message["step"], windows=message["windows"])
+            self.run.mark("reads", rank=message["rank"], step=message["step"], windows=message["windows"], digest=message["digest"])
         elif kind == "checkpoint":
             self.run.mark("checkpoint", step=message["step"])
         elif kind == "trial":
@@ -47,8 +66,39 @@ class Recorder:
             if len(self._trials) == self.plan["world"]:
                 self.estimate(estimate.whole(list(self._trials.values()), self.plan))
 
+    def before(self) -> list[list[float]] | None:
+        """Nats and bytes of held-out windows before the first step, once they are known."""
+        if self._before is None:
+            try:
+                self._before = json.loads((self.run.directory / BEFORE).read_text())
+            except (OSError, ValueError):
+                return None
+        return self._before
+
+    def _measured(self, windows: list[list[float]]) -> None:
+        self._before = windows
+        write_atomic(self.run.directory / BEFORE, json.dumps(windows))
+        nats, size = (sum(w[n] for w in windows) for n in (0, 1))
+        self._points([("bits_per_byte", 0, nats / math.log(2) / max(size, 1.0))])
+
+    def lost(self, why: str, ranks: tuple[int, ...]) -> None:
+        """Ranks are gone; what follows says when they are back."""
+        self.run.mark("restart", why=why, step=self.step, ranks=list(ranks))
+        self.run.log(f"{why} at step {self.step:,}: starting the ranks again", "warning")
+        self._lost = self._lost or (time.time(), ranks, self.step)
+
+    def _back(self, at: float, step: int) -> None:
+        since, ranks, reached = self._lost
+        self._lost = None
+        who = f"rank {ranks[0]}" if len(ranks) == 1 else "the ranks"
+        seconds = max(0.0, at - since)
+        self.run.mark("back", ranks=list(ranks), step=reached, first=step, seconds=seconds)
+        self.run.log(f"{who} came back after {in_words(seconds)}; step {step:,} is made again" if step <= reached else
+                     f"{who} came back after {in_words(seconds)}")
+
     def estimate(self, whole: dict[str, Any]) -> None:
         """Say what it will take, before it begins."""
+        estimate.remember(self.run.workspace, self.run.spec, self.plan, whole)
         self.run.mark("estimate", **whole)
         self.run.log(f"will take about {in_words(whole['seconds'])} and {whole['memory'] / 1e9:.1f} GB: "
                      f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} tokens")
@@ -62,6 +112,8 @@ class Recorder:
         tokens = self.plan["trained"] / self.plan["steps"]
         for step, loss, rate, norm, at, seconds in rows:
             step = int(step)
+            if self._lost and not again:
+                self._back(at, step)
             points += [("loss", step, loss, at), ("learning_rate", step, rate, at), ("gradient_norm", step, norm, at),
                        ("tokens_per_second", step, tokens / max(seconds, 1e-9), at)]
             if self.step == 0 and not again:
@@ -85,9 +137,11 @@ def in_words(seconds: float) -> str:
 
     Examples
     --------
-    >>> in_words(42), in_words(150), in_words(7300)
-    ('42 s', '2.5 min', '2.0 h')
+    >>> in_words(0.43), in_words(42), in_words(150), in_words(7300)
+    ('0.4 s', '42 s', '2.5 min', '2.0 h')
     """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

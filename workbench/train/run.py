@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
-from ..errors import SourceError, SpecError, StorageError
+from ..errors import ClusterError, SourceError, SpecError, StorageError
 from ..registry import Registry
 from ..workspace import Workspace
 from .spec import TrainSpec
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from ..driver import RunContext
+    from ..journal import Entry
     from .gang import Gang
 
 FIT = "workbench.train.objectives.pretrain:fit"
@@ -69,10 +70,12 @@ def warm(client: Client) -> None:
 
 def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """Tokenise, train over the ranks until it is done whatever dies meanwhile, register the model."""
+    from ..runs import Run
     from ..tracking import Tracker
     from .gang import Gang
     from .plan import planned
     from .recorder import Recorder
+    from .sight import refuse_nothing
 
     workspace = run.workspace
     dataset = Dataset(Registry(workspace).by_digest("dataset", run.inputs["data"]).path)
@@ -82,6 +85,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
         tokens = _tokens(spec, workspace, dataset, gang, run)
         plan = planned(spec, tokens.count("train"))
         if run.attempt == 1:
+            refuse_nothing(plan, tokens, spec.hardware.ranks, dataset)
             for line in plan.said:
                 run.log(line)
         told = plan.to_dict() | {"world": spec.hardware.ranks, "group": True, "tokens": str(tokens.path),
@@ -91,7 +95,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             reached = _train(gang, told, recorder, run)
             recorder.end(reached["bits_per_byte"])
             metrics = {"tokens": plan.trained, "steps": plan.steps, "loss": recorder.loss, "bits_per_byte": reached["bits_per_byte"],
-                       "held_out_bytes": int(reached["bytes"]), "seconds": round(time.time() - (run.entry.started or time.time()), 3),
+                       **_gain(recorder.before(), reached["windows"]),
+                       "held_out_bytes": int(reached["bytes"]), "seconds": round(Run(workspace, run.id).worked, 3),
                        "text_bytes": tokens.meta["splits"]["train"]["bytes"], "vocabulary": tokens.vocabulary, "ranks": told["world"],
                        "memory": reached["memory"]}
             model = _register(spec, run, dataset, told, metrics, reached["parameters"])
@@ -102,12 +107,18 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
 
 
 def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
-    """What a run would take: one trial step in each rank, on the workers that would train.
+    """What a run would take: one trial step in each rank, on the workers that would train; remembered for specs alike.
 
     Returns
     -------
     dict
-        ``seconds``, ``memory`` (bytes), ``step_seconds``, ``steps``, ``tokens``, ``notes``.
+        ``seconds``, ``memory`` (bytes), ``step_seconds``, ``steps``, ``tokens``, ``trial_seconds`` (what finding out took),
+        ``notes``.
+
+    Raises
+    ------
+    ClusterError
+        Where the workers are at work for others.
     """
     import uuid
 
@@ -117,14 +128,54 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     from .plan import planned
 
     dataset = Dataset(Registry(workspace).by_digest("dataset", inputs(spec, workspace)["data"]).path)
-    name = f"estimate-{uuid.uuid4().hex[:6]}"
+    name, begin = f"estimate-{uuid.uuid4().hex[:6]}", time.monotonic()
     with Gang(cluster.connect(workspace), spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"),
               threads=spec.hardware.threads) as gang:
-        gang.claim()
+        gang.claim(say=_not_for_others)
         tokens = _tokens(spec, workspace, dataset, gang, None)
         plan = planned(spec, tokens.count("train"))
         told = plan.to_dict() | {"world": spec.hardware.ranks, "tokens": str(tokens.path)}
-        return trials.whole(gang.call(DRY_RUN, told), told) | {"notes": list(plan.said)}
+        said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
+    trials.remember(workspace, spec, told, said)
+    return said | {"notes": list(plan.said)}
+
+
+def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
+    """What ``estimate`` found for steps like these before; empty where it never did. Costs no trial."""
+    from . import estimate as trials
+    from . import tokens
+    from .plan import planned
+
+    dataset = Dataset(Registry(workspace).resolve("dataset", spec.data).path)
+    found = tokens.cached(workspace, dataset.digest, tokens.fitting_vocabulary(spec.model.vocabulary,
+                                                                               dataset.manifest["splits"]["train"]["bytes"]))
+    return trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
+
+
+def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
+    """The last checkpoint of a run that did not come to its end: what ``Run.resume`` goes on from."""
+    from . import checkpoints
+
+    found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
+    if not found:
+        return None
+    step = checkpoints.step_of(found[0])
+    return {"step": step, "words": f"from step {step:,}"}
+
+
+def _not_for_others(said: str) -> None:
+    if "held by" in said:
+        raise ClusterError("no trial now: the workers are at work", received=said.partition("held by ")[2],
+                           hint="Ask again when it has ended, or run: it waits its turn")
+
+
+def _gain(before: list[list[float]] | None, after: list[list[float]]) -> dict[str, Any]:
+    from .gain import gained
+
+    if before is None or len(before) != len(after):
+        return {}
+    found = gained(before, after)
+    return {"bits_per_byte_before": found["before"], "gain": found}
 
 
 def _client(run: RunContext) -> Client:
@@ -174,31 +225,44 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
             run.log(f"goes on from step {step}")
             run.mark("resumed", step=step)
         try:
-            results = gang.call(FIT, told | {"checkpoint": str(path) if path else None}, stop=run.stopping, on_message=recorder.take)
+            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None}
+            results = gang.call(FIT, asked, stop=run.stopping, on_message=recorder.take)
         except RankLost as lost:
-            run.mark("restart", why=str(lost), step=recorder.step)
-            run.log(f"{lost}: starting the ranks again", "warning")
+            recorder.lost(str(lost), lost.ranks)
             if fruitless >= MOST_RESTARTS:
                 raise StorageError("ranks were lost again and again without a step between", where=run.id, received=str(lost),
-                                   hint=f"See {gang.logs}") from lost
+                                   hint="Too little memory ends a rank without a word: lower batch.sequences. What they said is "
+                                   f"in {gang.logs}") from lost
             continue
         except RankError as error:
+            error.place = f"rank {error.cause.get('rank')}, step {recorder.step + 1:,}"
+            error.hint = error.hint or _what_next(error.cause)
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         if results[0]["stopped"]:
-            run.log(f"stopped after step {results[0]['step']}; submitted again it goes on from there")
+            run.log(f"stopped after step {results[0]['step']}: workbench resume {run.id} goes on from there")
             run.mark("frozen", step=results[0]["step"], ranks=[r["step"] for r in results])
             run.stopping.set()
             run.check_stop()
         return results[0] | {"memory": sum(r["memory"] for r in results)}
 
 
+def _what_next(cause: dict[str, Any]) -> str | None:
+    """What to do about an error that nobody foresaw."""
+    if cause["kind"] in ("OutOfMemoryError", "MemoryError") or "out of memory" in cause["what"]:
+        return "Lower batch.sequences and raise batch.accumulate by as much: a step is the same, and takes less memory"
+    return None
+
+
 def _take_over(run: RunContext, folder: Path) -> None:
     """Begin with the last checkpoint of the same training, if the run before this one was stopped or failed."""
     from ..journal import ENDED, Journal
     from . import checkpoints
+    from .recorder import BEFORE
 
+    if any(e.name == "afresh" for e in Journal(run.workspace).events.tail(run.id, kinds=("mark",))):
+        return
     ended = Journal(run.workspace).entries(word="train", states=ENDED)
     before = next((e for e in ended if e.key == run.entry.key and e.id != run.id), None)
     if before is None or before.state == "done":
@@ -209,6 +273,9 @@ def _take_over(run: RunContext, folder: Path) -> None:
         partial = folder / f".{path.name}"
         shutil.copyfile(path, partial)
         partial.rename(folder / path.name)
+        scored = run.workspace.path("runs", before.id, BEFORE)
+        if scored.exists():
+            shutil.copyfile(scored, run.directory / BEFORE)
         run.log(f"goes on where {before.id} ended")
 
 

@@ -20,6 +20,7 @@ from ..muon import Muon
 from ..rank import Control
 from ..strategy import AtomicCheckpoints, RankDDP
 from ..tokens import Tokens
+from ..windows import Windows, digest_rows
 
 LAST_RATE = 0.0
 """Share of the largest learning rate that the schedule ends on."""
@@ -27,51 +28,21 @@ HELD_OUT_WINDOWS = 32
 """Windows of the validation split that are measured while training; at the end all are."""
 
 
-class Windows:
-    """Batches of windows of a token stream; batch ``n`` depends on seed, rank and ``n`` alone, so resuming is exact.
-
-    Each epoch cuts the stream at another offset into windows of ``context`` + 1 tokens and takes them in another order.
-
-    Parameters
-    ----------
-    stream : ids, shape (tokens,), at least ``context`` + 1 of them.
-    """
-
-    def __init__(self, stream: np.ndarray, *, context: int, sequences: int, seed: int, rank: int = 0, world: int = 1):
-        self.stream, self.context, self.sequences = stream, context, sequences
-        self.seed, self.rank, self.world = seed, rank, world
-        self.windows = max(1, (len(stream) - 1) // context - 1)
-        self._epoch: tuple[int, np.ndarray, int] | None = None
-
-    def starts(self, number: int) -> list[int]:
-        """Places in the stream at which the windows of a batch begin."""
-        first = (number * self.world + self.rank) * self.sequences
-        return [self._start(n) for n in range(first, first + self.sequences)]
-
-    def batch(self, number: int) -> torch.Tensor:
-        """Ids, shape (sequences, context + 1), int64."""
-        rows = np.stack([self.stream[s:s + self.context + 1] for s in self.starts(number)])
-        return torch.from_numpy(rows.astype(np.int64))
-
-    def _start(self, index: int) -> int:
-        epoch, place = divmod(index, self.windows)
-        if self._epoch is None or self._epoch[0] != epoch:
-            generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-            room = min(self.context, len(self.stream) - self.windows * self.context - 1)
-            self._epoch = epoch, generator.permutation(self.windows), int(generator.integers(room + 1))
-        return int(self._epoch[1][place]) * self.context + self._epoch[2]
-
-
 class _Batches:
     """What Lightning iterates over: endless, from the batch that follows a checkpoint."""
 
     def __init__(self, windows: Windows, first: int):
         self.windows, self.first = windows, first
+        self.waited = 0.0
+        """seconds in which the rank waited for data"""
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         number = self.first
         while True:
-            yield self.windows.batch(number)
+            begin = time.monotonic()
+            batch = self.windows.batch(number)
+            self.waited += time.monotonic() - begin
+            yield batch
             number += 1
 
 
@@ -87,15 +58,21 @@ class Pretrain(pl.LightningModule):
         super().__init__()
         self.plan = plan
         self.tokens = Tokens(Path(plan["tokens"]))
-        self.model = models.new_llama(models.llama_config(plan["size"], self.tokens.vocabulary, plan["context"]), plan["seed"])
+        self.model = self.fresh()
         self.windows = Windows(self.tokens.stream("train"), context=plan["context"], sequences=plan["sequences"], seed=plan["seed"],
                                rank=rank, world=world)
+        self.batches = _Batches(self.windows, 0)
         self.norm = torch.zeros(())
         self.rate = 0.0
 
-    def loss(self, batch: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    def fresh(self) -> torch.nn.Module:
+        """The model as it is before the first step: the same each time."""
+        plan = self.plan
+        return models.new_llama(models.llama_config(plan["size"], self.tokens.vocabulary, plan["context"]), plan["seed"])
+
+    def loss(self, batch: torch.Tensor, reduction: str = "mean", model: torch.nn.Module | None = None) -> torch.Tensor:
         """Cross entropy of the next tokens, nats; ``batch`` has shape (sequences, context + 1)."""
-        logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
+        logits = (model or self.model)(input_ids=batch[:, :-1], use_cache=False).logits
         return cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction=reduction)
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
@@ -104,7 +81,8 @@ class Pretrain(pl.LightningModule):
 
     def train_dataloader(self) -> _Batches:
         """From the step that the trainer stands at."""
-        return _Batches(self.windows, self.trainer.global_step * self.plan["accumulate"])
+        self.batches = _Batches(self.windows, self.trainer.global_step * self.plan["accumulate"])
+        return self.batches
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Muon or AdamW, with the learning rate of ``schedule``."""
@@ -126,8 +104,8 @@ class Pretrain(pl.LightningModule):
         self.rate = optimizer.param_groups[0]["lr"]
 
     @torch.no_grad()
-    def held_out(self, most: int | None = None, rank: int = 0, world: int = 1) -> tuple[float, float]:
-        """Bits a byte on the validation split, and the bytes measured.
+    def scores(self, most: int | None = None, rank: int = 0, world: int = 1, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """Nats and bytes of each window of the validation split, shape (windows, 2), float64; the same in every rank.
 
         The stream is cut into windows of ``context`` + 1 tokens that overlap by one; ranks take turns at them, and the
         ends of documents are predicted too but count no bytes.
@@ -135,25 +113,49 @@ class Pretrain(pl.LightningModule):
         Parameters
         ----------
         most : windows, evenly spaced; none: all.
+        model : scored in place of the one that is trained.
         """
         context, stream = self.plan["context"], self.tokens.stream("validation")
         lengths = torch.from_numpy(self.tokens.lengths())
         starts = list(range(0, len(stream) - 1, context))
-        if most is not None and len(starts) > most:
-            starts = [starts[n * len(starts) // most] for n in range(most)]
-        device = next(self.model.parameters()).device
-        total = torch.zeros(2, dtype=torch.float64)
-        training = self.model.training
-        self.model.eval()
-        mine = starts[rank::world]
-        for group in _alike([stream[s:s + context + 1] for s in mine], size=8):
+        starts = [starts[n] for n in spaced(len(starts), most)]
+        model = model or self.model
+        device = next(model.parameters()).device
+        table = torch.zeros(len(starts), 2, dtype=torch.float64)
+        training = model.training
+        model.eval()
+        at = rank
+        for group in _alike([stream[s:s + context + 1] for s in starts[rank::world]], size=8):
             batch = torch.from_numpy(group.astype(np.int64))
-            nats = self.loss(batch.to(device), "none").double().sum().item()
-            total += torch.tensor([nats, float(lengths[batch[:, 1:]].sum())], dtype=torch.float64)
-        self.model.train(training)
+            nats = self.loss(batch.to(device), "none", model).double().view(len(group), -1).sum(1).cpu()
+            for one, size in zip(nats, lengths[batch[:, 1:]].sum(1), strict=True):
+                table[at] = torch.stack([one, size.double()])
+                at += world
+        model.train(training)
         if world > 1:
-            dist.all_reduce(total)
-        return total[0].item() / math.log(2) / max(total[1].item(), 1.0), total[1].item()
+            dist.all_reduce(table)
+        return table
+
+    def held_out(self, most: int | None = None, rank: int = 0, world: int = 1) -> tuple[float, float]:
+        """Bits a byte on the validation split (or on so many windows of it), and the bytes measured."""
+        return bits_a_byte(self.scores(most, rank, world))
+
+
+def bits_a_byte(table: torch.Tensor) -> tuple[float, float]:
+    """Bits a byte over all windows of ``Pretrain.scores``, and their bytes."""
+    nats, size = table.sum(0).tolist()
+    return nats / math.log(2) / max(size, 1.0), size
+
+
+def spaced(count: int, most: int | None) -> list[int]:
+    """Places of ``most`` things spaced evenly among so many.
+
+    Examples
+    --------
+    >>> spaced(10, 4), spaced(3, 4), spaced(3, None)
+    ([0, 2, 5, 7], [0, 1, 2], [0, 1, 2])
+    """
+    return list(range(count)) if most is None or count <= most else [n * count // most for n in range(most)]
 
 
 def _alike(windows: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -191,26 +193,33 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``step`` reached, ``stopped``; of a finished training also ``bits_per_byte``, ``bytes``, ``parameters``, ``seconds``,
-        ``memory`` (bytes); rank 0 leaves the model in the directory that the plan names.
+        ``step`` reached, ``stopped``; of a finished training also ``bits_per_byte``, ``bytes``, ``windows`` (nats and bytes of
+        those that are measured while training), ``parameters``, ``seconds``, ``memory`` (bytes); rank 0 leaves the model in the
+        directory that the plan names.
     """
     module = Pretrain(plan, control.rank, control.world)
     begin = time.monotonic()
     if plan["checkpoint"] is None:
         control.send("trial", **estimate.trial(module))
     first = checkpoints.step_of(Path(plan["checkpoint"])) if plan["checkpoint"] else 0
-    control.send("reads", step=first, windows=module.windows.starts(first * plan["accumulate"]))
-    watchers = [callbacks.Freeze(control), callbacks.Curves(control), callbacks.HeldOut(control, HELD_OUT_WINDOWS),
+    number = first * plan["accumulate"]
+    control.send("reads", step=first, windows=module.windows.starts(number), digest=digest_rows(module.windows.rows(number)))
+    control.vitals = callbacks.Vitals(module)
+    watchers = [callbacks.Freeze(control), callbacks.Curves(control), control.vitals, callbacks.HeldOut(control, HELD_OUT_WINDOWS),
                 callbacks.Samples(control), callbacks.Checkpoints(control, Path(plan["checkpoints"]))]
+    if plan.get("before"):
+        watchers.insert(3, callbacks.Before(control, HELD_OUT_WINDOWS))
     lightning = trainer(plan, RankDDP(AtomicCheckpoints()), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
     if lightning.global_step < plan["steps"]:
         return {"step": lightning.global_step, "stopped": True}
-    bits, size = module.held_out(rank=control.rank, world=control.world)
+    table = module.scores(rank=control.rank, world=control.world)
+    bits, size = bits_a_byte(table)
     if control.rank == 0:
         _save(module, Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "bits_per_byte": bits, "bytes": size,
-            "parameters": module.model.num_parameters(), "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
+            "windows": table[spaced(len(table), HELD_OUT_WINDOWS)].tolist(), "parameters": module.model.num_parameters(),
+            "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:

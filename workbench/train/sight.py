@@ -1,0 +1,193 @@
+"""What the model sees: the batches that a training takes, token by token, with what is trained and where records are cut.
+
+No torch here: ``look`` works it out in a process of its own, so that whoever asks stays light.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..dataset import Dataset
+from ..errors import SourceError, WorkbenchError
+from ..registry import Registry
+from ..workspace import Workspace
+from . import tokens as streams
+from .plan import Plan, planned
+from .spec import TrainSpec
+from .tokens import Tokens
+from .windows import Windows, digest_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHOWN = 8
+"""Sequences that are told token by token; the counts are of all."""
+PATIENCE = 600
+
+
+def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: int = SHOWN, digest: str | None = None) -> dict[str, Any]:
+    """What all ranks together take for a step, exactly as a training of this spec would.
+
+    Parameters
+    ----------
+    step : counted from 1.
+    most : sequences that are told token by token.
+    digest : of the dataset version; none: what the spec's reference means now.
+
+    Returns
+    -------
+    dict
+        ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``rank``, ``start`` in the stream,
+        ``texts``, ``trained`` and ``ends`` a token, ``records`` with where they begin and end and whether they are cut there),
+        ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
+
+    Raises
+    ------
+    SourceError
+        Where no token of text would be trained.
+    """
+    registry = Registry(workspace)
+    version = registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)
+    dataset = Dataset(version.path)
+    wanted = streams.fitting_vocabulary(spec.model.vocabulary, dataset.manifest["splits"]["train"]["bytes"])
+    found = streams.cached(workspace, dataset.digest, wanted) or streams.make(workspace, dataset, wanted)
+    plan = planned(spec, found.count("train"))
+    batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
+    counted = _counted(batches, found)
+    if not counted["text"]:
+        raise nothing_trained(dataset)
+    pieces, said = _pieces(found), []
+    for rank, _, starts, rows in batches:
+        for start, row in list(zip(starts, rows, strict=True))[:max(0, most - len(said))]:
+            said.append({"rank": rank, "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
+                         "ends": [n for n, i in enumerate(row) if i == 0], "records": _records(found, start, row)})
+    _name(said, dataset)
+    return {"step": min(max(1, step), plan.steps), "steps": plan.steps, "ranks": spec.hardware.ranks, "context": plan.context,
+            "vocabulary": found.vocabulary, "dataset": dataset.reference, "total": sum(len(b[2]) for b in batches),
+            "tokens": counted["tokens"], "trained": counted["trained"], "records": counted["records"], "cut": counted["cut"],
+            "sequences": said, "digests": {str(r): [digest_rows(b[3]) for b in batches if b[0] == r] for r in range(spec.hardware.ranks)},
+            "notes": list(plan.said)}
+
+
+def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[tuple[int, int, list[int], np.ndarray]]:
+    """(rank, number, places in the stream, ids) of the batches that make a step, rank by rank."""
+    found, stream = [], tokens.stream("train")
+    for rank in range(world):
+        windows = Windows(stream, context=plan.context, sequences=plan.sequences, seed=plan.seed, rank=rank, world=world)
+        found += [(rank, n, windows.starts(n), windows.rows(n)) for n in range((step - 1) * plan.accumulate, step * plan.accumulate)]
+    return found
+
+
+def refuse_nothing(plan: Plan, tokens: Tokens, world: int, dataset: Dataset) -> None:
+    """Raise where the first step would train no token of text."""
+    if not _counted(batches_of(plan, tokens, world, 1), tokens)["text"]:
+        raise nothing_trained(dataset)
+
+
+def nothing_trained(dataset: Dataset) -> SourceError:
+    """The error for a batch that holds nothing to learn."""
+    return SourceError("the first batch trains no token of text", where=dataset.reference,
+                       received="ends of records and nothing between them", allowed="text in the train split",
+                       hint="Look at the dataset's records: their text is empty")
+
+
+def _counted(batches: list[tuple[int, int, list[int], np.ndarray]], tokens: Tokens) -> dict[str, int]:
+    whole, cut, seen, counts = set(), set(), 0, {"trained": 0, "text": 0}
+    for _, _, starts, rows in batches:
+        seen += rows.size
+        counts["trained"] += rows[:, 1:].size
+        counts["text"] += int((rows[:, 1:] != 0).sum())
+        for start, row in zip(starts, rows, strict=True):
+            for record in _records(tokens, start, row):
+                whole.add(record["number"])
+                if record["begins"] == "cut" or record["ends"] == "cut":
+                    cut.add(record["number"])
+    return {"tokens": seen, **counts, "records": len(whole), "cut": len(cut)}
+
+
+def _records(tokens: Tokens, start: int, row: np.ndarray) -> list[dict[str, Any]]:
+    """Pieces of records in a window: first and last token, which record, and whether it is whole at either end."""
+    import numpy as np
+
+    stream, found = tokens.stream("train"), []
+    ends = [n for n, i in enumerate(row) if i == 0]
+    first = 0
+    # The stream begins with the mark that follows each record: so many marks before a place, so many records less one.
+    number = int(np.count_nonzero(stream[:start] == 0)) - 1
+    for end in [*ends, len(row)]:
+        number += first > 0 and row[first - 1] == 0
+        if end > first:
+            whole_before = first > 0 or start == 0 or stream[start - 1] == 0
+            whole_after = end < len(row) or start + end >= len(stream) or stream[start + end] == 0
+            found.append({"number": int(number), "first": first, "last": end - 1, "begins": "whole" if whole_before else "cut",
+                          "ends": "whole" if whole_after else "cut"})
+        first = end + 1
+    return found
+
+
+def _name(said: list[dict[str, Any]], dataset: Dataset) -> None:
+    """Say where each record that is shown comes from."""
+    wanted = sorted({r["number"] for s in said for r in s["records"]})
+    table = dataset.table("train", ["id", "source", "locator"]).take(wanted).to_pylist()
+    named = dict(zip(wanted, table, strict=True))
+    for sequence in said:
+        for record in sequence["records"]:
+            record.update({k: str(v)[:200] for k, v in named[record["number"]].items()})
+
+
+class _Pieces:
+    """The text of tokens: bytes are put together to characters over the borders of tokens."""
+
+    def __init__(self, names: list[str]):
+        # The byte-level alphabet (Radford et al. 2019): bytes that print stand for themselves, the others for 256 and up.
+        plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        shifted = [b for b in range(256) if b not in plain]
+        alphabet = {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(shifted)}
+        self.bytes = [b""] + [bytes(alphabet[c] for c in name) for name in names[1:]]
+
+    def texts(self, row: np.ndarray) -> list[str]:
+        """Text of each token; a character of several tokens stands at its last."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        found = [decoder.decode(self.bytes[i]) for i in row]
+        found[-1] += decoder.decode(b"", True)
+        return found
+
+
+def _pieces(tokens: Tokens) -> _Pieces:
+    vocabulary = json.loads((tokens.path / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    return _Pieces([name for name, _ in sorted(vocabulary.items(), key=lambda item: item[1])])
+
+
+def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | None = None) -> dict[str, Any]:
+    """``first_batch``, worked out in a process of its own: where the text is not tokenised yet that takes a while and memory."""
+    asked = json.dumps({"root": str(workspace.root), "spec": spec.to_dict(), "step": step, "digest": digest})
+    try:
+        done = subprocess.run([sys.executable, "-m", "workbench.train.sight"], input=asked, capture_output=True, text=True,
+                              timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"was not tokenised within {PATIENCE} s", where=spec.data) from None
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise WorkbenchError("the first batch could not be worked out", received=done.stderr.strip()[-300:]) from None
+    if "error" in answer:
+        raise SourceError(**answer["error"])
+    return answer
+
+
+def _main() -> None:
+    asked = json.loads(sys.stdin.read())
+    try:
+        found = first_batch(TrainSpec.load(asked["spec"]), Workspace(asked["root"]).open(), step=asked["step"], digest=asked["digest"])
+    except WorkbenchError as error:
+        found = {"error": {"what": error.what, "where": None if error.where is None else str(error.where), "received": error.received,
+                           "allowed": error.allowed, "hint": error.hint}}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main()
