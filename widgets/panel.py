@@ -103,8 +103,8 @@ class Panel(Asked, anywidget.AnyWidget):
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda _, named: named
         self.about = {"id": uuid.uuid4().hex[:12], "word": self.WORD, "title": self.TITLE or self.WORD, "about": self.ABOUT,
-                      "verb": self.VERB, "example": bool(self.EXAMPLE), "readonly": self.readonly, "voila": self.voila, "curves": list(self.CURVES),
-                      "file": self.file.path.name if self.file else None}
+                      "verb": self.VERB, "example": bool(self.EXAMPLE), "readonly": self.readonly, "voila": self.voila,
+                      "curves": list(self.CURVES), "file": self.file.path.name if self.file else None}
         self.form = self.editor.form
         self.on_msg(self._asked)
         self.editor.changed = self._edited
