@@ -158,11 +158,29 @@ class Database:
         return self._local.connection
 
     def _open(self) -> sqlite3.Connection:
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            return self._open_to_read()
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(self._schema)
+        return connection
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """A file that can't be written is still read; a write says that it can't."""
+        for way in ("mode=ro", "immutable=1"):  # without write access the index of a WAL can't be made: read what was checkpointed
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?{way}", uri=True, timeout=_PATIENCE, isolation_level=None,
+                                         check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            try:
+                connection.execute("SELECT COUNT(*) FROM sqlite_master")
+                break
+            except sqlite3.OperationalError:
+                if way == "immutable=1":
+                    raise
+                connection.close()
+        connection.execute("PRAGMA query_only=1")
         return connection
 
     def execute(self, sql: str, values: tuple | dict = ()) -> sqlite3.Cursor:

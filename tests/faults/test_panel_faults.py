@@ -30,7 +30,8 @@ def cluster_at():
     def start(port: int) -> list[subprocess.Popen]:
         address = f"tcp://127.0.0.1:{port}"
         parts = [["dask_scheduler", "--host", "127.0.0.1", "--port", str(port)], ["dask_worker", address, "--no-nanny", "--nthreads", "2"]]
-        found = [subprocess.Popen([sys.executable, "-m", f"distributed.cli.{module}", *options, "--no-dashboard"], stderr=subprocess.DEVNULL)
+        found = [subprocess.Popen([sys.executable, "-m", f"distributed.cli.{module}", *options, "--no-dashboard"],
+                                  stderr=subprocess.DEVNULL)
                  for module, *options in parts]
         begun.extend(found)
         return found
