@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..errors import NotFoundError, WorkbenchError
 from ..events import Events
 from ..storage import Database, canonical_json, digest_json
 from ..workspace import Workspace
@@ -29,7 +31,16 @@ CREATE TABLE IF NOT EXISTS deliveries (
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, alert TEXT NOT NULL, monitor TEXT NOT NULL, url TEXT NOT NULL,
   body TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, accepted REAL, problem TEXT, UNIQUE (id, url));
 CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (monitor, url) WHERE accepted IS NULL;
+CREATE TABLE IF NOT EXISTS acknowledgements (
+  alert TEXT PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS silences (
+  monitor TEXT NOT NULL, rule TEXT NOT NULL, until REAL NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL,
+  PRIMARY KEY (monitor, rule));
+CREATE TABLE IF NOT EXISTS hushed (alert TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS seen (
+  monitor TEXT NOT NULL, rule TEXT NOT NULL, at REAL NOT NULL, series INTEGER NOT NULL, value REAL, PRIMARY KEY (monitor, rule));
 """
+_ALERT = "SELECT a.*, k.at AS acknowledged, k.who, k.note FROM alerts a LEFT JOIN acknowledgements k ON k.alert = a.id"
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,10 @@ class Alert:
     ended: float | None
     why: str | None
     """why it ended, where it was not that the value was good again"""
+    acknowledged: float | None = None
+    """when somebody said that they know of it; it counts until the alert ends"""
+    who: str | None = None
+    note: str | None = None
 
     @property
     def firing(self) -> bool:
@@ -115,12 +130,82 @@ class Alerts:
 
     def listed(self, monitor: str | None = None, *, firing: bool = False, limit: int = 200) -> list[Alert]:
         """Alerts, the newest first."""
-        sql, values = "SELECT * FROM alerts WHERE 1", []
+        sql, values = f"{_ALERT} WHERE 1", []
         if monitor is not None:
             sql, values = sql + " AND monitor = ?", [monitor]
         if firing:
             sql += " AND ended IS NULL"
         return [_alert(r) for r in self.database.rows(sql + " ORDER BY number DESC LIMIT ?", (*values, limit))]
+
+    def get(self, name: str) -> Alert:
+        """The alert of an id, or of an id's unambiguous beginning.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        rows = self.database.rows(f"{_ALERT} WHERE a.id LIKE ? LIMIT 2", (name.replace("%", "").replace("_", "") + "%",)) if name else []
+        if len(rows) != 1:
+            raise NotFoundError.of("alert", name, [a.id[:12] for a in self.listed(firing=True)], hint="List them: workbench alerts")
+        return _alert(rows[0])
+
+    def acknowledge(self, name: str, *, note: str = "", who: str | None = None) -> Alert:
+        """Say that somebody knows of an alert and looks after it; said once, it counts until the alert ends.
+
+        Parameters
+        ----------
+        name : the alert's id, or its beginning.
+        who : none: this user.
+
+        Raises
+        ------
+        NotFoundError
+        WorkbenchError
+            Where the alert has ended, or somebody else has it already.
+        """
+        alert = self.get(name)
+        with self.database.transaction() as connection:
+            ended = connection.execute("SELECT ended FROM alerts WHERE id = ?", (alert.id,)).fetchone()["ended"]
+            if ended is not None:
+                raise WorkbenchError("the alert has ended by itself", where=f"alert {alert.id[:12]}", hint="Nothing is left to do")
+            connection.execute("INSERT OR IGNORE INTO acknowledgements (alert, at, who, note) VALUES (?,?,?,?)",
+                               (alert.id, time.time(), who or user(), note.strip()[:2000]))
+        self.tell(alert.monitor)
+        return self.get(alert.id)
+
+    def withdraw(self, name: str) -> Alert:
+        """Take an acknowledgement back."""
+        alert = self.get(name)
+        if self.database.execute("DELETE FROM acknowledgements WHERE alert = ?", (alert.id,)).rowcount:
+            self.events.append(f"monitor/{alert.monitor}", "alert", name="withdrawn", alert=alert.id, rule=alert.rule,
+                               labels=alert.labels, text=str(alert), who=user())
+        return self.get(alert.id)
+
+    def silence(self, monitor: str, rule: str, seconds: float, *, note: str = "", who: str | None = None) -> None:
+        """Tell no webhook of a rule's alerts for a while; what still goes on when it is over is told then. 0 ends a silence."""
+        now = time.time()
+        if seconds <= 0:
+            self.database.execute("UPDATE silences SET until = ? WHERE monitor = ? AND rule = ? AND until > ?", (now, monitor, rule, now))
+        else:
+            self.database.execute("INSERT OR REPLACE INTO silences VALUES (?,?,?,?,?,?)",
+                                  (monitor, rule, now + seconds, now, who or user(), note.strip()[:2000]))
+        self.events.append(f"monitor/{monitor}", "alert", name="silenced" if seconds > 0 else "unsilenced", rule=rule, seconds=seconds,
+                           who=who or user(), text=note)
+
+    def silences(self, monitor: str, now: float | None = None) -> dict[str, dict[str, Any]]:
+        """The rules that are silenced now: until, at, who, note."""
+        rows = self.database.rows("SELECT * FROM silences WHERE monitor = ? AND until > ?", (monitor, time.time() if now is None else now))
+        return {r["rule"]: {"until": r["until"], "at": r["at"], "who": r["who"], "note": r["note"]} for r in rows}
+
+    def standings(self, monitor: str) -> list[dict[str, Any]]:
+        """What is pending or firing: rule, labels, phase, since, alert."""
+        return [{"rule": r["rule"], "labels": json.loads(r["series"]), "phase": r["phase"], "since": r["since"], "alert": r["alert"]}
+                for r in self.database.rows("SELECT * FROM standings WHERE monitor = ?", (monitor,)) if r["phase"] != "inactive"]
+
+    def seen(self, monitor: str) -> dict[str, dict[str, Any]]:
+        """What each rule saw at the last look: at, series (how many it saw), value (the nearest to its bound or beyond)."""
+        return {r["rule"]: {"at": r["at"], "series": r["series"], "value": r["value"]}
+                for r in self.database.rows("SELECT * FROM seen WHERE monitor = ?", (monitor,))}
 
     def apply(self, monitor: str, rules: Sequence[Rule], samples: Samples, now: float, *, stale: float,
               webhooks: Sequence[str] = ()) -> list[tuple[Alert, Turn]]:
@@ -132,10 +217,14 @@ class Alerts:
         webhooks : addresses that are told of each begin and end.
         """
         turned: list[tuple[Alert, Turn]] = []
+        silent = self.silences(monitor, now)
         with self.database.transaction() as connection:
+            self._speak(connection, monitor, silent, webhooks, now)
             known = {(r["rule"], r["series"]): r for r in connection.execute("SELECT * FROM standings WHERE monitor = ?", (monitor,))}
             for rule in rules:
                 seen = {o.series: o for o in observe(rule, samples)}
+                connection.execute("INSERT OR REPLACE INTO seen VALUES (?,?,?,?,?)",
+                                   (monitor, rule.name, now, sum(o.value is not None for o in seen.values()), nearest(rule, seen.values())))
                 gone = [s for name, s in known if name == rule.name and s not in seen]
                 for observation in [*seen.values(), *(Observation(json.loads(s), None) for s in gone)]:
                     row = known.get((rule.name, observation.series))
@@ -150,7 +239,10 @@ class Alerts:
                         made, alert = self._end(connection, alert, now, why), None
                     if turn:
                         turned.append((made, turn))
-                        _owe(connection, made, turn, webhooks, now)
+                        if turn == "began" and rule.name in silent:
+                            connection.execute("INSERT INTO hushed VALUES (?)", (made.id,))
+                        elif turn == "began" or not connection.execute("DELETE FROM hushed WHERE alert = ?", (made.id,)).rowcount:
+                            _owe(connection, made, turn, webhooks, now)
                     if after.phase != "inactive":
                         connection.execute("INSERT OR REPLACE INTO standings VALUES (?,?,?,?,?,?,?)",
                                            (monitor, rule.name, observation.series, after.phase, after.since, after.seen, alert))
@@ -169,18 +261,21 @@ class Alerts:
                 if row["rule"] in names and only.get(row["rule"], row["series"]) == row["series"]:
                     continue
                 if row["phase"] == "firing":
-                    _owe(connection, self._end(connection, row["alert"], now, "the rule is no longer asked"), "ended", webhooks, now)
+                    ended = self._end(connection, row["alert"], now, "the rule is no longer asked")
+                    if not connection.execute("DELETE FROM hushed WHERE alert = ?", (ended.id,)).rowcount:
+                        _owe(connection, ended, "ended", webhooks, now)
                 connection.execute("DELETE FROM standings WHERE monitor = ? AND rule = ? AND series = ?",
                                    (monitor, row["rule"], row["series"]))
             marks = ",".join("?" * len(webhooks))
             connection.execute(f"DELETE FROM deliveries WHERE monitor = ? AND accepted IS NULL AND url NOT IN ({marks})",
                                (monitor, *webhooks))
+            connection.execute(f"DELETE FROM seen WHERE monitor = ? AND rule NOT IN ({','.join('?' * len(names))})", (monitor, *names))
             connection.execute("UPDATE deliveries SET due = ? WHERE monitor = ? AND accepted IS NULL", (now, monitor))
 
     def tell(self, monitor: str) -> None:
         """Make events of begins and ends that are none yet; each becomes one, also over a kill between the two."""
         scope = f"monitor/{monitor}"
-        for row in self.database.rows("SELECT * FROM alerts WHERE monitor = ? AND (told = 0 OR (told = 1 AND ended IS NOT NULL)) "
+        for row in self.database.rows(f"{_ALERT} WHERE monitor = ? AND (a.told = 0 OR (a.told = 1 AND ended IS NOT NULL)) "
                                       "ORDER BY number", (monitor,)):
             alert = _alert(row)
             for order, turn in enumerate(("began", "ended") if alert.ended else ("began",)):
@@ -192,6 +287,14 @@ class Alerts:
                     self.events.append(scope, "alert", name=turn, value=alert.value, alert=alert.id, rule=alert.rule,
                                        labels=alert.labels, text=str(alert), why=alert.why)
                 self.database.execute("UPDATE alerts SET told = ? WHERE id = ?", (order + 1, alert.id))
+        for row in self.database.rows(f"{_ALERT} WHERE monitor = ? AND k.told = 0", (monitor,)):
+            alert = _alert(row)
+            said = self.events.database.row("SELECT 1 FROM events WHERE scope = ? AND kind = 'alert' AND name = 'acknowledged' AND "
+                                            "json_extract(data, '$.alert') = ? AND at >= ?", (scope, alert.id, alert.acknowledged))
+            if said is None:
+                self.events.append(scope, "alert", name="acknowledged", alert=alert.id, rule=alert.rule, labels=alert.labels,
+                                   text=str(alert), who=alert.who, note=alert.note)
+            self.database.execute("UPDATE acknowledgements SET told = 1 WHERE alert = ?", (alert.id,))
 
     # --- what is owed to webhooks ----------------------------------------------------------------------------------
 
@@ -229,11 +332,37 @@ class Alerts:
         connection.execute("INSERT INTO alerts (id, monitor, rule, series, summary, value, since, began) VALUES (?,?,?,?,?,?,?,?)",
                            (name, monitor, rule.name, observation.series, sentence(rule, observation), observation.value,
                             standing.since, now))
-        return _alert(connection.execute("SELECT * FROM alerts WHERE id = ?", (name,)).fetchone())
+        return _alert(connection.execute(f"{_ALERT} WHERE a.id = ?", (name,)).fetchone())
 
     def _end(self, connection: Any, alert: str, now: float, why: str | None) -> Alert:
         connection.execute("UPDATE alerts SET ended = ?, why = ? WHERE id = ?", (now, why, alert))
-        return _alert(connection.execute("SELECT * FROM alerts WHERE id = ?", (alert,)).fetchone())
+        return _alert(connection.execute(f"{_ALERT} WHERE a.id = ?", (alert,)).fetchone())
+
+    def _speak(self, connection: Any, monitor: str, silent: Mapping[str, Any], webhooks: Sequence[str], now: float) -> None:
+        """Owe the begins of what began in a silence that is over."""
+        for row in connection.execute(f"{_ALERT} JOIN hushed h ON h.alert = a.id WHERE monitor = ?", (monitor,)).fetchall():
+            if row["rule"] not in silent:
+                _owe(connection, _alert(row), "began", webhooks, now)
+                connection.execute("DELETE FROM hushed WHERE alert = ?", (row["id"],))
+
+
+def nearest(rule: Rule, observations: Iterable[Observation]) -> float | None:
+    """Of the values that a rule sees, the one nearest to its bound or furthest beyond it."""
+    values = [o.value for o in observations if o.value is not None and o.value == o.value]
+    if not values:
+        return None
+    upwards = not isinstance(rule, Absence) and rule.above is not None
+    return max(values) if upwards else min(values)
+
+
+def user() -> str:
+    """Who this is, as the machine knows them."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _owe(connection: Any, alert: Alert, turn: Turn, webhooks: Iterable[str], now: float) -> None:
@@ -276,4 +405,4 @@ def _rfc3339(at: float | None) -> str:
 
 def _alert(row: Any) -> Alert:
     return Alert(row["id"], row["monitor"], row["rule"], json.loads(row["series"]), row["summary"], row["value"], row["since"],
-                 row["began"], row["ended"], row["why"])
+                 row["began"], row["ended"], row["why"], row["acknowledged"], row["who"], row["note"])

@@ -23,12 +23,13 @@ from ..storage import write_atomic
 from ..workspace import Workspace
 from .alerts import Alerts
 from .exporters.prometheus import Exporter
+from .history import History
 from .metrics import Gatherer, Samples, gauge, page, parse, samples
 from .rules import rules_of
 from .spec import MonitorSpec
 from .watch import Watch, fetch
 from .webhook import Sender
-from .window import Window, error_ratios, latencies
+from .window import Window, error_ratios, latencies, request_rates
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -58,7 +59,7 @@ class Evaluator:
         self.urls = [w.url for w in spec.webhooks]
         self.stale = max(5.0, 3 * spec.interval)
         self.alerts, self.gatherer = Alerts(workspace), Gatherer(workspace)
-        self.window = Window(workspace, spec.name)
+        self.window, self.history = Window(workspace, spec.name), History(workspace, spec.name)
         self._pool = ThreadPoolExecutor(8, "scrape")
         self._lock = threading.Lock()
         self._page, self._paged = b"", -1e9
@@ -80,9 +81,12 @@ class Evaluator:
                       [({"endpoint": n}, t is not None) for n, t in pages.items()]),
                 gauge("workbench_endpoint_error_ratio", "Share of the last minute's requests answered with a 5xx.",
                       [s for r in risen.values() for s in error_ratios(r)]),
+                gauge("workbench_endpoint_requests_per_second", "Requests a second over the last minute.",
+                      [s for n in pages for s in request_rates(n, risen[n], self.window.span(n, now))]),
                 gauge("workbench_endpoint_p95_seconds", "Time within which 95 % of the last minute's requests were answered.",
                       [s for r in risen.values() for s in latencies(r)])]
             seen |= samples(self._collect())
+        self.history.add(seen, now)
         turned = self.alerts.apply(self.spec.name, self.rules, seen, now, stale=self.stale, webhooks=self.urls)
         self.alerts.tell(self.spec.name)
         if turned:

@@ -47,6 +47,7 @@ class Gatherer:
         self.workspace = workspace
         self.journal, self.events = Journal(workspace), Events(workspace)
         self._followed: dict[str, _Followed] = {}
+        self._busy: tuple[float, float] | None = None
 
     def collect(self) -> list[Metric]:
         """Everything, as prometheus_client's metric families."""
@@ -118,6 +119,12 @@ class Gatherer:
                 ("disk_bytes", "Size of the disk that holds the workspace.", now.disk),
                 ("disk_free_bytes", "Room left on it.", now.disk_free)):
             yield gauge(prefix + name, words, [({}, value)])
+        moment = time.monotonic()
+        if self._busy is not None and moment > self._busy[0]:
+            share = (now.cpu_seconds - self._busy[1]) / ((moment - self._busy[0]) * now.cpus)
+            yield gauge(prefix + "cpu_ratio", "Share of the processors' time used since the last look, 0 to 1.",
+                        [({}, min(1.0, max(0.0, share)))])
+        self._busy = moment, now.cpu_seconds
         for name, words, value in (
                 ("cpu_seconds_total", "Processor time used by all processes.", now.cpu_seconds),
                 ("disk_read_bytes_total", "Bytes read from disks.", now.read),

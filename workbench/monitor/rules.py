@@ -77,6 +77,27 @@ def sentence(rule: Rule, observation: Observation) -> str:
         return rule.summary
     if isinstance(rule, Absence):
         return f"{rule.metric} has had no value for {rule.lasts:g} s"
-    bound = " or ".join(f"{word} {b:g}" for word, b in (("above", rule.above), ("below", rule.below)) if b is not None)
     value = "unknown" if observation.value is None else f"{observation.value:g}"
-    return f"{rule.metric} is {value}: {bound}" + (f" for {rule.lasts:g} s" if rule.lasts else "")
+    return f"{rule.metric} is {value}: {bound(rule)}" + (f" for {rule.lasts:g} s" if rule.lasts else "")
+
+
+def expression(rule: Rule) -> str:
+    """What a rule asks, in words.
+
+    Examples
+    --------
+    >>> expression(Threshold(name="hot", metric="t", labels={"gpu": "0"}, above=80, lasts=30))
+    't of gpu 0 above 80 for 30 s'
+    """
+    of = f"{rule.metric} of {', '.join(f'{k} {v}' for k, v in rule.labels.items())}" if rule.labels else rule.metric
+    lasts = f" for {rule.lasts:g} s" if rule.lasts else ""
+    if isinstance(rule, Absence):
+        return f"{of} has no value{lasts}"
+    return f"{of} {bound(rule)}{lasts}"
+
+
+def bound(rule: Rule) -> str:
+    """The bound of a rule: ``above 80``, ``below 1``, ``above 80 or below 1``."""
+    if isinstance(rule, Absence):
+        return "no value"
+    return " or ".join(f"{word} {b:g}" for word, b in (("above", rule.above), ("below", rule.below)) if b is not None)

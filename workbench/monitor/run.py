@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..workspace import Workspace
+from .charts import charts_of
+from .exporters.files import write_files
 from .rules import rules_of
 from .spec import MonitorSpec
 from .watch import Watch
@@ -36,13 +38,15 @@ def execute(spec: MonitorSpec, run: RunContext) -> dict[str, Any]:
 
     Returns
     -------
-    ``{"monitor": name, "metrics": address of /metrics, "port", "rules": [...], "alerts": [those of this run's time]}``
+    ``{"monitor": name, "metrics": address of /metrics, "port", "rules": [...], "alerts": [those of this run's time],
+    "files": {name: path of what other monitoring systems read}}``
     """
     watch = Watch(run.workspace, spec.name)
     begun = run.entry.started or time.time()
     until = begun + spec.seconds if spec.seconds else None
     rules = [r.name for r in rules_of(spec)]
     document = watch.start(spec, run.id, until=until)
+    files = _export(spec, watch, document)
     if spec.port not in (0, document["port"]):
         run.log(f"port {spec.port} is taken: /metrics answers on {document['port']}", level="warning")
     run.log(f"{len(rules)} rules every {spec.interval:g} s; metrics at {document['metrics']}")
@@ -50,7 +54,18 @@ def execute(spec: MonitorSpec, run: RunContext) -> dict[str, Any]:
         _watch(spec, run, watch, begun, until)
     told = [{"rule": a.rule, "labels": a.labels, "summary": a.summary, "began": a.began, "ended": a.ended}
             for a in watch.alerts() if a.ended is None or a.ended >= begun]
-    return {"monitor": spec.name, "metrics": document["metrics"], "port": document["port"], "rules": rules, "alerts": told}
+    return {"monitor": spec.name, "metrics": document["metrics"], "port": document["port"], "rules": rules, "alerts": told,
+            "files": files}
+
+
+def _export(spec: MonitorSpec, watch: Watch, document: dict[str, Any]) -> dict[str, str]:
+    """Write what Prometheus and Grafana read, for what is there now; name -> path below the workspace."""
+    from ..endpoint import Endpoint
+
+    targets = {f"monitor-{spec.name}": f"127.0.0.1:{document['port']}"}
+    targets |= {f"endpoint-{e.name}": e.metrics_url.split("/")[2] for e in Endpoint.listed(watch.workspace) if e.alive}
+    made = write_files(watch.directory / "export", spec, targets, charts_of(spec, watch.workspace))
+    return {path.name: watch.workspace.relative(path) for path in made}
 
 
 def _watch(spec: MonitorSpec, run: RunContext, watch: Watch, begun: float, until: float) -> None:

@@ -55,6 +55,31 @@ class Webhook(Part):
     """name of the secret sent as a bearer token"""
 
 
+class Curve(Part):
+    """One curve of a chart."""
+
+    of: str = Field(min_length=1)
+    """what it tells of: machine, endpoint/NAME, run/ID, or WORD/NAME for the newest run of that word and name"""
+    metric: str = Field(min_length=1)
+    """a metric as ``/metrics`` names it, or the name of a run's curve; a counter (…_total) is shown as its rate a second"""
+    labels: dict[str, str] = {}
+    """labels that its series bear; where several do, counters are added up, and of other values the greatest is shown"""
+
+
+class Chart(Part):
+    """A chart of the dashboard."""
+
+    title: str = ""
+    curves: tuple[Curve, ...] = Field(min_length=1)
+    """what it shows, one over the other"""
+    over: Literal["time", "step"] = "time"
+    """time, or a run's steps"""
+    log: bool = False
+    """whether its axis is logarithmic"""
+    smooth: float = Field(0, ge=0, le=0.5)
+    """share of the width over which each value is averaged; what was measured stays faint behind"""
+
+
 class MonitorSpec(Spec):
     """What is watched and who is told."""
 
@@ -70,6 +95,8 @@ class MonitorSpec(Spec):
     name below takes the place of one"""
     rules: tuple[Rule, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    """what the dashboard shows; none: what there is of endpoints, runs at work and the machine"""
     seconds: float | None = Field(None, gt=0)
     """seconds after which the watch ends by itself (batch runs); none: until stopped"""
 

@@ -106,6 +106,11 @@ class Watch:
         wanted = self.wanted
         return rules_of(MonitorSpec.load(wanted["spec"])) if wanted else ()
 
+    @property
+    def store(self) -> Alerts:
+        """Where its alerts are kept, acknowledged and silenced."""
+        return Alerts(self.workspace)
+
     def alerts(self, *, firing: bool = False, limit: int = 200) -> list[Alert]:
         """Its alerts, the newest first."""
         return Alerts(self.workspace).listed(self.name, firing=firing, limit=limit)
@@ -120,7 +125,10 @@ class Watch:
         with processes.lock(self.workspace, f"monitor/{self.name}", patience=START_SECONDS):
             wanted = {"spec": spec.to_dict(), "run": run, "until": until}
             process, before = self.process, self.wanted
-            same = all(before.get(k) == wanted[k] for k in ("spec", "until"))
+            # What the dashboard shows is no business of the evaluator.
+            same = before.get("until") == until and {**(before.get("spec") or {}), "charts": []} == {**wanted["spec"], "charts": []}
+            if same and before != {**wanted, "asked": before.get("asked")}:
+                write_atomic(self.directory / "wanted.json", json.dumps({**wanted, "asked": before.get("asked")}))
             if process is None or not same or not self._answers(process):
                 if process is not None:
                     process.end()
@@ -134,6 +142,20 @@ class Watch:
                                          hint=f"The log says why: {self.workspace.relative(self._log)}")
                 time.sleep(0.05)
             return self.document
+
+    def revive(self) -> dict[str, Any]:
+        """Start the evaluator again as it was asked last; one that works stays.
+
+        Raises
+        ------
+        NotFoundError
+            Where nothing was ever asked.
+        """
+        wanted = self.wanted
+        if not wanted:
+            raise NotFoundError.of("monitor", self.name, [w.name for w in self.listed(self.workspace)], hint="Start one: workbench monitor")
+        until = wanted.get("until")
+        return self.start(MonitorSpec.load(wanted["spec"]), wanted.get("run") or "", until=until if until and until > time.time() else None)
 
     def stop(self) -> bool:
         """End the evaluator; true if it worked. What is firing stays so until somebody watches again."""

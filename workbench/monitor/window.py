@@ -49,6 +49,12 @@ class Window:
                                   (self.monitor, endpoint, now - 2 * SECONDS))
         return increases([{(n, tuple(map(tuple, labels))): v for n, labels, v in json.loads(r["counters"])} for r in rows])
 
+    def span(self, endpoint: str, now: float) -> float:
+        """Seconds that its snapshots cover."""
+        row = self.database.row("SELECT MIN(at) AS first, MAX(at) AS last FROM snapshots WHERE monitor = ? AND endpoint = ? AND at > ?",
+                                (self.monitor, endpoint, now - 2 * SECONDS))
+        return row["last"] - row["first"] if row["first"] is not None else 0.0
+
 
 def snapshot(samples: Samples) -> Snapshot:
     """The counters of a page that the window needs."""
@@ -125,6 +131,12 @@ def error_ratios(risen: Snapshot) -> list[Series]:
             total[endpoint] = total.get(endpoint, 0.0) + count
             failed[endpoint] = failed.get(endpoint, 0.0) + count * told.get("code", "").startswith("5")
     return [({"endpoint": e}, failed[e] / n) for e, n in total.items() if n > 0]
+
+
+def request_rates(endpoint: str, risen: Snapshot, seconds: float) -> list[Series]:
+    """An endpoint's requests a second, from their increase over so many seconds; none before there were two looks."""
+    total = sum(count for (name, _), count in risen.items() if name == COUNTED[0])
+    return [({"endpoint": endpoint}, total / seconds)] if seconds > 0 else []
 
 
 def latencies(risen: Snapshot, share: float = 0.95) -> list[Series]:
