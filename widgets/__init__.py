@@ -1,4 +1,4 @@
-"""Panels for JupyterLab and Voila: editors of specs and views of runs, one for each of the six words."""
+"""Home and the six panels for JupyterLab and Voila: editors of specs and views of runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 # Public name -> module that holds it; imported when first asked for, so that `import widgets` costs nothing.
-_HOMES = {"AssessPanel": "assess", "DataPanel": "data", "MonitorPanel": "monitor", "Panel": "panel",
+_HOMES = {"AssessPanel": "assess", "DataPanel": "data", "Home": "home", "MonitorPanel": "monitor", "Panel": "panel",
           "PipelinePanel": "pipeline", "ServePanel": "serve", "TrainPanel": "train"}
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - one table says it all
 

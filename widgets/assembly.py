@@ -22,11 +22,16 @@ def order(*own: str) -> list[str]:
     return [*base[:-1], *own, base[-1]]
 
 
-@cache
 def script(*own: str) -> str:
     """The text of a panel with modules of its own; names at the top level are shared by all, so each is unique."""
+    return page(*order(*own))
+
+
+@cache
+def page(*modules: str) -> str:
+    """The text of exactly these modules, each after those that it imports."""
     parts = []
-    for name in order(*own):
+    for name in modules:
         text = (FOLDER / f"{name}.js").read_text("utf-8")
         text = _COMMENT.sub("", _EXPORT.sub("", _IMPORT.sub("", text)))
         parts.append("\n".join(line.lstrip() for line in text.splitlines() if line.strip()))  # no template spans lines: tested
