@@ -142,6 +142,19 @@ class Asked:
             self._refresh()
 
     @slow
+    def act_resume(self: Panel) -> None:
+        """Go on with a run that was stopped or failed."""
+        if self.watch is not None:
+            try:
+                self.watch.run.resume()
+            except WorkbenchError as error:
+                self._note("error", str(error))
+                raise
+            self._notice = None
+            self.watch.entry = self.watch.run.entry
+            self._refresh()
+
+    @slow
     def act_recover(self: Panel) -> None:
         """Attach again to a run that was lost sight of."""
         if self.watch is not None:

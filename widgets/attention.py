@@ -31,6 +31,8 @@ def attention(panel: Panel) -> dict[str, Any]:
     elif watch is not None and watch.entry.state == "failed":
         what = str((watch.entry.failure or {}).get("what", "failed")).splitlines()[0][:400]
         found = {"level": "error", "text": what, "action": {"label": "See what failed", "tab": "results"}}
+        if watch.rest and not panel.readonly:
+            found["other"] = {"label": "Resume", "ask": "resume"}
     elif panel.plan.get("error") and editor.spec is not None and not (watch is not None and watch.entry.state not in ENDED):
         path = next((f["name"] for f in editor.form["fields"] if f.get("refers")), "")
         found = {"level": "warning", "text": panel.plan["error"], "action": {"label": "Go to", "path": path} if path else None}

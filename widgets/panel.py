@@ -190,6 +190,10 @@ class Panel(Asked, anywidget.AnyWidget):
         """What the Results tab shows of an ended run, as JSON for the panel's own view; off the page's thread."""
         return {"html": getattr(run.output, "_repr_html_", lambda: "")() if run.output is not None else "", "result": run.result}
 
+    def left(self, run: Run) -> dict[str, Any]:  # noqa: ARG002 - a subclass looks at it
+        """What the Results tab shows of a run that was stopped or failed, beside the failure; off the page's thread."""
+        return {}
+
     def next_step(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002 - a subclass looks at it
         """The one thing to do next: ``{"label": "Train on it", "word": "train", "spec": {…}}``."""
         return None
@@ -260,7 +264,7 @@ class Panel(Asked, anywidget.AnyWidget):
 
     def _results(self, watch: Watch) -> None:
         try:
-            made = self.made(watch.run) if watch.entry.state == "done" else {}
+            made = self.made(watch.run) if watch.entry.state == "done" else self.left(watch.run)
             step = self.next_step(watch.run) if watch.entry.state == "done" else None
         except (WorkbenchError, OSError, KeyError) as error:  # what it made may be gone since
             made, step = {"error": str(error)}, None

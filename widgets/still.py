@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from workbench.display import flat, run_html
-from workbench.drawing import Markup, duration, escape, frame, head, number, pill, table_html
+from workbench.drawing import Markup, duration, escape, frame, head, number, pill, size, table_html
 from workbench.errors import WorkbenchError
 from workbench.registry import Registry
 from workbench.workspace import Workspace
@@ -58,10 +58,18 @@ def plan_text(found: Run | None, estimate: dict[str, Any]) -> str:
         return "Is there already: it will be shown, not repeated" if entry.state == "done" else f"Is {entry.state} already"
     parts = []
     for name, value in estimate.items():
-        if isinstance(value, dict | list) or value is None:
+        if isinstance(value, dict | list) or value is None or name == "step_seconds":
             continue
         if name in ("seconds", "time"):
             parts.insert(0, f"about {duration(float(value))}")
+        elif name == "memory":
+            parts.append(size(value))
+        elif name == "trial_seconds":
+            parts.append(f"tried in {duration(float(value))}")
+        elif name == "tried":
+            parts.append(f"as tried {value}")
+        elif name == "steps" and "step_seconds" in estimate:
+            parts.append(f"{number(value)} steps of {duration(estimate['step_seconds'])}")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             parts.append(f"{number(value)} {name.replace('_', ' ')}")
         else:

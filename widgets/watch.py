@@ -50,6 +50,7 @@ class Watch:
         self.entry = run.entry
         self.heard: float | None = None
         self._recovered = time.monotonic()
+        self._rest: tuple[Any, dict[str, Any] | None] = (None, None)
         newest = self.feed.newest()
         self._read()
         self.listener = self.feed.listen(self._hear, run.id, after=newest)
@@ -122,12 +123,21 @@ class Watch:
         failure = entry.failure and {k: entry.failure.get(k) for k in ("what", "where", "kind", "hint", "traceback", "host")}
         return {"run": entry.id, "state": state, "sign": SIGNS[state], "active": entry.state not in ENDED, "progress": said(self.progress),
                 "words": self._words(state, now), "submitted": entry.submitted, "started": entry.started, "ended": entry.ended,
-                "silence": round(self.silence), "attempt": entry.attempt, "failure": failure or None, "result": entry.result, "now": now}
+                "silence": round(self.silence), "attempt": entry.attempt, "failure": failure or None, "result": entry.result,
+                "now": now, "rest": self.rest}
+
+    @property
+    def rest(self) -> dict[str, Any] | None:
+        """What a run that was stopped or failed can go on from, or None."""
+        key = (self.entry.state, self.entry.attempt)
+        if self._rest[0] != key:
+            self._rest = (key, self.run.rest if self.entry.state in ("stopped", "failed") else None)
+        return self._rest[1]
 
     def _words(self, state: str, now: float) -> str:
         entry, progress = self.entry, self.progress or {}
         if state == "queued":
-            return f"waits for a worker for {duration(max(0, now - entry.submitted))}"
+            return f"waits for a worker for {duration(max(0, now - max(entry.submitted, entry.beat or 0)))}"
         if state in ("running", "stopping"):
             parts = []
             total = progress.get("total")
@@ -139,7 +149,7 @@ class Watch:
         if state == "lost":
             return f"no sign of life for {duration(self.silence)}"
         if entry.ended is not None:
-            return f"took {duration(max(0, entry.ended - (entry.started or entry.submitted)))}"
+            return f"took {duration(self.run.worked if entry.attempt > 1 else max(0, entry.ended - (entry.started or entry.submitted)))}"
         return ""
 
     def live(self) -> dict[str, Any]:

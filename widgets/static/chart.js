@@ -29,6 +29,7 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
   const hint = "drag to zoom, double click to see all; with the keyboard: arrows, plus, minus, 0";
   const figureElement = h("figure", { class: "wbp-chart", title: hint }, caption, canvas);
   const series = [];
+  let marks = [];
   let view = null;
   let cursor = null;
   let drag = null;
@@ -108,6 +109,15 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
       const last = points.length - 2;
       if (last >= 0 && Number.isFinite(points[last + 1])) { pen.beginPath(); pen.arc(at.px(points[last]), at.py(points[last + 1]), 2.6, 0, 7); pen.fill(); }
     }
+    pen.font = `11px ${style.fontFamily}`; pen.textBaseline = "top";
+    for (const mark of marks) {
+      if (mark.at < at.x0 || mark.at > at.x1) continue;
+      const place = Math.round(at.px(mark.at)) + 0.5;
+      pen.strokeStyle = style.color; pen.fillStyle = style.color; pen.globalAlpha = 0.7; pen.lineWidth = 1; pen.setLineDash([3, 3]); pen.beginPath();
+      pen.moveTo(place, EDGE.top); pen.lineTo(place, at.box.h - EDGE.bottom); pen.stroke(); pen.setLineDash([]);
+      pen.textAlign = place > at.box.w / 2 ? "right" : "left";
+      pen.fillText(mark.label, place + (place > at.box.w / 2 ? -4 : 4), EDGE.top, Math.max(40, at.box.w / 2 - 8)); pen.globalAlpha = 1;
+    }
     if (cursor !== null) {
       pen.strokeStyle = style.color; pen.globalAlpha = 0.5; pen.lineWidth = 1; pen.beginPath();
       pen.moveTo(at.px(cursor), EDGE.top); pen.lineTo(at.px(cursor), at.box.h - EDGE.bottom); pen.stroke(); pen.globalAlpha = 1;
@@ -128,7 +138,7 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
       words.push(`${series.length > 1 ? `${one.label} ` : ""}${figure(one.points[2 * n + 1])} at ${unit} ${figure(one.points[2 * n])}`);
     }
     readout.textContent = words.join(" · ") || "no points yet";
-    canvas.setAttribute("aria-label", `${title} over ${unit}: ${readout.textContent}`);
+    canvas.setAttribute("aria-label", [`${title} over ${unit}: ${readout.textContent}`, ...marks.map((m) => `${m.label} at ${unit} ${figure(m.at)}`)].join("; "));
   }
 
   function redraw() {
@@ -187,6 +197,10 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
     keys[event.key]();
   });
 
+  function showLegend() {
+    fill(legend, series.length > 1 ? series.map((s) => h("span", {}, h("i", { style: `background:${shade(s.colour)}` }), h("bdi", {}, s.label))) : []);
+  }
+
   const sized = new ResizeObserver(redraw);
   sized.observe(canvas);
   const themed = new MutationObserver(redraw);
@@ -195,19 +209,22 @@ export function makeChart({ title, unit = "step", ask, height = 160 }) {
   return {
     element: figureElement, series, redraw, zoom,
     view: () => view,
+    // What happened on the way, as dashed lines: [{at, label}].
+    mark(list) { marks = list; redraw(); },
     // Show a curve; its whole history is asked for at once.
     add(run, name, label = name) {
       let one = series.find((s) => s.run === run && s.name === name);
       if (one) return one;
       one = { run, name, label, points: new Float64Array(0), colour: colourOf(run, series.map((s) => s.colour)) };
       series.push(one);
-      fill(legend, series.length > 1 ? series.map((s) => h("span", {}, h("i", { style: `background:${shade(s.colour)}` }), h("bdi", {}, s.label))) : []);
+      showLegend();
       one.ready = load(one);
       return one;
     },
     remove(run, name) {
       const at = series.findIndex((s) => s.run === run && s.name === name);
       if (at >= 0) series.splice(at, 1);
+      showLegend();
       redraw();
     },
     // Points as they come; where too many have gathered, Python thins them again.

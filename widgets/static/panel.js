@@ -58,6 +58,9 @@ function makeButtons(ctx, tabs) {
   const start = (again) => { tabs.pick("live"); ctx.tell("run", { again }); };
   const verb = clean(ctx.panel.verb);
   const run = button(verb, () => start(ctx.get("status").state === "done" && !ctx.get("status").edited), { class: "wbp-button wbp-primary wbp-run" });
+  // Beside a run that can go on, to run again means from the beginning.
+  const over = button(`${verb} again`, () => start(true), { class: "wbp-button wbp-over", title: "From the beginning" });
+  const resume = button("Resume", () => { tabs.pick("live"); ctx.tell("resume"); }, { class: "wbp-button wbp-primary wbp-resume" });
   const stop = button("Stop", () => ctx.tell("stop"), { class: "wbp-button wbp-stop" });
   const undo = button("↶", () => ctx.tell("undo"), { class: "wbp-button wbp-icon", title: "Undo", "aria-label": "Undo" });
   const redo = button("↷", () => ctx.tell("redo"), { class: "wbp-button wbp-icon", title: "Redo", "aria-label": "Redo" });
@@ -68,12 +71,17 @@ function makeButtons(ctx, tabs) {
     await ctx.tell("estimate");
     pressed.disabled = false; show();
   }, { class: "wbp-button wbp-link" });
-  const element = h("div", { class: "wbp-buttons" }, plan, estimate, undo, redo, stop, run);
+  const element = h("div", { class: "wbp-buttons" }, plan, estimate, undo, redo, stop, over, resume, run);
   function show() {
     const [status, edit, next] = [ctx.get("status"), ctx.get("edit"), ctx.get("plan")];
     const ended = status.run && !status.active;
     run.textContent = ended && !status.edited ? `${verb} again` : verb;
-    run.hidden = status.active || status.state === "starting";
+    const rest = !status.active && status.state !== "starting" ? status.rest : null;
+    run.hidden = status.active || status.state === "starting" || Boolean(rest && !status.edited);
+    resume.hidden = !rest; resume.disabled = ctx.panel.readonly;
+    resume.title = rest ? clean(`Goes on ${rest.words || ""}`) : "";
+    resume.classList.toggle("wbp-primary", !status.edited);
+    over.hidden = !rest || status.edited; over.disabled = !edit.valid || ctx.panel.readonly;
     run.disabled = !edit.valid || ctx.panel.readonly;
     run.title = edit.valid ? "" : "The spec does not hold yet";
     stop.hidden = !status.active; stop.disabled = status.state === "stopping" || ctx.panel.readonly;
