@@ -12,9 +12,10 @@ _HOMES = {
     "AssessSpec": "assess.spec", "Assessment": "assessment", "DataSpec": "data.spec", "Dataset": "dataset",
     "Endpoint": "endpoint", "Model": "model", "MonitorSpec": "monitor.spec", "PipelineSpec": "pipeline.spec", "Policy": "policy",
     "Registry": "registry", "Run": "runs", "ServeSpec": "serve.spec", "TrainSpec": "train.spec",
-    "WorkbenchError": "errors", "Workspace": "workspace", "attach": "runs", "load_spec": "spec", "run": "runs", "submit": "runs",
+    "WorkbenchError": "errors", "Workspace": "workspace", "attach": "runs", "load_spec": "spec", "open": "cli.opening",
+    "run": "runs", "submit": "runs",
 }
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - one table says it all
+__all__ = sorted({*_HOMES, "__version__"} - {"open"})  # noqa: PLE0605 - one table says it all; `import *` must not hide Python's own open
 
 if TYPE_CHECKING:
     from .runs import attach, run, submit  # noqa: F401
@@ -29,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "open"])

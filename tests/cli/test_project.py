@@ -22,7 +22,7 @@ def test_new_makes_a_workspace_with_settings_notebooks_and_a_readme(cli, tmp_pat
     assert sorted(p.name for p in made.iterdir()) == [".gitignore", "README.md", "notebooks", "workbench.toml"]
     assert {p.name: p.read_bytes() for p in (made / "notebooks").iterdir()} == {
         p.name: p.read_bytes() for p in notebooks().iterdir() if p.suffix in (".ipynb", ".yaml")}
-    assert len(list((made / "notebooks").glob("*.ipynb"))) == 6
+    assert len(list((made / "notebooks").glob("*.ipynb"))) == 7
     assert Workspace.find(made / "notebooks").root == made
     assert Workspace(made).settings.cluster.workers == 2
     assert "bot" in (made / "README.md").read_text()

@@ -1,20 +1,15 @@
-"""A project of one's own: its directory made, its notebooks opened."""
+"""A project of one's own: its directory made, with settings and notebooks."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .options import examples
-from .screen import say, tell
-
-if TYPE_CHECKING:
-    from ..workspace import Workspace
+from .screen import say
 
 SETTINGS = """\
 # Settings of this workspace; every line may be left out. All state lives in .workbench beside this file.
@@ -32,13 +27,16 @@ workers = 2                            # worker processes of the local cluster
 README = """\
 # {name}
 
+    workbench open                              # Home, in JupyterLab: start here
+
     workbench data ~/notes/*.md --name notes    # text into a dataset version
     workbench train --data notes                # a language model, notes-lm
     workbench assess notes-lm                   # measured and judged
     workbench serve notes-lm                    # an endpoint that speaks OpenAI's protocol
 
-`workbench open` shows the notebooks: the same six words, step by step. `workbench pipeline notebooks/pipeline.yaml` runs
-them all. What is made lies in `.workbench`; `workbench down` ends what runs.
+Home shows what needs you, what runs and what comes next; the notebooks say the same six words, step by step.
+`workbench pipeline notebooks/pipeline.yaml` runs them all, `workbench dashboard` shows them as pages without code.
+What is made lies in `.workbench`; `workbench down` ends what runs.
 """
 
 
@@ -59,8 +57,8 @@ def new(directory: Annotated[str, typer.Argument(metavar="DIRECTORY", help="Made
         for file in sorted(notebooks().iterdir()):
             if file.suffix in (".ipynb", ".yaml"):
                 shutil.copyfile(file, place / "notebooks" / file.name)
-    say(f"{place} is ready: settings in workbench.toml, six notebooks in notebooks")
-    say(f"next: cd {directory}, then: workbench data FILES --name NAME")
+    say(f"{place} is ready: settings in workbench.toml, Home and six notebooks in notebooks")
+    say(f"next: cd {directory}, then: workbench open, or: workbench data FILES --name NAME")
 
 
 def notebooks() -> Path:
@@ -82,56 +80,6 @@ def notebooks() -> Path:
     raise NotFoundError("the notebooks are missing", where=package, hint="Install genai-workbench again")
 
 
-def open_(what: Annotated[str | None, typer.Argument(metavar="WHAT", help="A pipeline's run (its report) or an endpoint; "
-                                                                           "none: JupyterLab on the notebooks.")] = None,
-          browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in a browser, or only say where it is.")] = True,
-          port: Annotated[int, typer.Option("--port", help="Port for JupyterLab; where it is taken, the next.")] = 8888) -> None:
-    """Open JupyterLab, a pipeline's report, or an endpoint."""
-    from ..workspace import Workspace
-
-    workspace = Workspace.find()
-    if what is not None:
-        _open_thing(workspace, what, browser)
-        return
-    from .. import processes
-
-    folder = workspace.root / "notebooks"
-    arguments = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={workspace.root}", f"--ServerApp.port={port}",
-                 "--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab{'/tree/notebooks' if folder.is_dir() else ''}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        arguments.append("--allow-root")  # in a container everybody is root
-    if not browser:
-        arguments.append("--no-browser")
-    tell(f"JupyterLab on {workspace.root}; Ctrl-C ends it, what runs in the background goes on")
-    # The same process from here on, recorded so that `workbench down` ends it with its kernels.
-    me = processes.current()
-    processes.record(workspace, processes.Process("jupyterlab", me.pid, me.created))
-    os.chdir(workspace.root)
-    os.execve(sys.executable, arguments, {**os.environ, "WORKBENCH_ROOT": str(workspace.root)})
-
-
-def _open_thing(workspace: Workspace, what: str, browser: bool) -> None:
-    import webbrowser
-
-    from ..errors import WorkbenchError
-    from .records import find_thing
-
-    kind, thing = find_thing(workspace, what, kinds=("run", "endpoint"))
-    if kind == "endpoint":
-        from .closing import close_endpoint
-
-        close_endpoint(workspace, {"endpoint": thing.document["name"]})
-        return
-    report = (thing.result or {}).get("report") or "report.html"
-    path = workspace.root / report if (thing.result or {}).get("report") else thing.directory / report
-    if not path.exists():
-        raise WorkbenchError("has no report", where=thing.id, hint=f"See it: workbench show {thing.id}")
-    say(path)
-    if browser:
-        webbrowser.open(path.as_uri())
-
-
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command(epilog=examples("workbench new bot && cd bot"))(new)
-    app.command("open", epilog=examples("workbench open", "workbench open pipeline-0412"))(open_)
