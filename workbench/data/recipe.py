@@ -105,7 +105,7 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
                 for step, counts in mine.items():
                     all_.setdefault(step, Counter()).update(counts)
         for name in dict.fromkeys(["by hand"] * bool(number == 0 and spec.drop) + names):
-            run.mark("dropped", step=name, reasons=dict(drops.get(name, {})), found=dict(found.get(name, {})))
+            run.mark("dropped", by=name, reasons=dict(drops.get(name, {})), found=dict(found.get(name, {})))
         for name in dict.fromkeys(names):
             run.log(_said(name, drops.get(name), found.get(name)))
         folders += here
@@ -115,7 +115,7 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
             decided = str(folder / f"decided-{number}.json")
             gone = _decide(spec, compare, here, Path(decided))
             counts = Counter(reason for reason, _ in gone.values())
-            run.mark("dropped", step=follows, reasons=dict(counts), found={})
+            run.mark("dropped", by=follows, reasons=dict(counts), found={})
             run.log(_said(follows, counts))
         elif not sum(r["rows"] for r in results):
             most = max(((n, s, r) for s, c in drops.items() for r, n in c.items()), default=None)
