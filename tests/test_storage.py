@@ -60,6 +60,26 @@ def test_staging_is_seen_whole_or_not_at_all(tmp_path):
     assert [p.name for p in (tmp_path / "versions").iterdir()] == ["v1"]
 
 
+def test_what_a_killed_writer_left_is_removed_later_and_what_is_still_written_is_not(tmp_path):
+    code = ("import sys, time\nfrom workbench.storage import staging\nwith staging(sys.argv[1]) as place:\n"
+            "    (place / 'a').write_text('half')\n    print(place.path.name, flush=True)\n    time.sleep(600)")
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    killed, fresh, alive = [tmp_path / w.stdout.readline().strip() for w in writers]
+    try:
+        for writer in writers[:2]:
+            writer.kill()
+            writer.wait()
+        for path in (killed, alive):
+            os.utime(path, (0, 0))
+        with staging(tmp_path):
+            pass
+        assert (killed.exists(), fresh.exists(), alive.exists()) == (False, True, True)
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+
+
 def test_of_two_commits_the_first_stays(tmp_path):
     for text in ("first", "second"):
         with staging(tmp_path) as place:

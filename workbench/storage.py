@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ from .errors import StorageError
 
 _PATIENCE = 30.0
 """Seconds that a process waits for another's write to a database."""
+LEFT = 3600.0
+"""Seconds of rest after which a stage without a writer counts as left behind."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -91,15 +94,36 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, *, mode: int = 0o64
 
 @contextlib.contextmanager
 def staging(parent: str | os.PathLike) -> Iterator[Stage]:
-    """A hidden directory beside its goal; ``commit`` makes it visible by one rename, leaving removes it."""
+    """A hidden directory beside its goal; ``commit`` makes it visible by one rename, leaving removes it.
+
+    What a killed writer left is removed by the next one an hour later.
+    """
     parent = Path(parent)
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
         stage = Stage(Path(tempfile.mkdtemp(dir=parent, prefix=".staging-")))
+        mine = os.open(stage.path, os.O_RDONLY)
         try:
+            fcntl.flock(mine, fcntl.LOCK_SH)  # held as long as somebody fills it
             yield stage
         finally:
+            os.close(mine)
             shutil.rmtree(stage.path, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove stages whose writer is gone."""
+    for left in parent.glob(".staging-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime < LEFT:
+                continue
+            found = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(found)
 
 
 class Stage:
