@@ -202,6 +202,10 @@ class Panel(Asked, anywidget.AnyWidget):
         """What needs the person now, beyond the spec and the run: ``{"level", "text", "action"}``, or None."""
         return None
 
+    def same(self, spec: Spec, ran: dict[str, Any]) -> bool:
+        """True where a spec makes what the run that is shown made."""
+        return spec.to_dict() == ran
+
     def alive(self, fresh: dict[str, Any], events: list[Event]) -> None:
         """Called with what came of the run, at most four times a second."""
 
@@ -276,7 +280,7 @@ class Panel(Asked, anywidget.AnyWidget):
         with self._lock:
             editor = self.editor
             self.edit = {**editor.state(), "seen": self._seen}
-            same = self._ran is not None and editor.spec is not None and editor.spec.to_dict() == self._ran
+            same = self._ran is not None and editor.spec is not None and self.same(editor.spec, self._ran)
             if self.watch is not None:
                 self.status = {**self.watch.status(), "edited": not same, "name": self.watch.entry.name}
             else:

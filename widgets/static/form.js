@@ -32,7 +32,7 @@ function makeRow(ctx, field, path) {
     element.classList.toggle("wbp-changed", changed);
     back.style.visibility = changed ? "visible" : "hidden";
     const key = path.join(".");
-    const nested = inner.editor === "list";
+    const nested = inner.editor === "list" || editor.nested;
     const found = edit.problems.filter((p) => p.path === key || (!nested && p.path.startsWith(`${key}.`)));
     const wrong = found.length > 0 && edit.begun;
     element.classList.toggle("wbp-wrong", wrong);
@@ -72,17 +72,19 @@ function makePart(ctx, field, path) {
 }
 
 // A list: of values, of groups, or of tagged groups such as sources and steps.
-EDITORS.list = (ctx, field, path, at) => {
+// `own` lets an editor that stands on this one add to each item: `beside(n, name)` in its line and `below(n, name)` under it give
+// {element, show(value)}; `add` stands in place of the way to add an item. A switch called "on" is a box to tick in the item's line.
+EDITORS.list = (ctx, field, path, at, own = {}) => {
   const items = h("ol", { class: "wbp-items" });
   const of = field.of;
   const kinds = of.kind === "union" ? of.variants : null;
-  const add = kinds
+  const add = own.add || (kinds
     ? h("select", { class: "wbp-input wbp-select wbp-add", "aria-label": `Add to ${field.label}`, onchange: (event) => {
       const variant = kinds[event.target.selectedIndex - 1];
       event.target.selectedIndex = 0;
       if (variant) insert(blank(variant, of.tag));
     } }, h("option", {}, `Add ${of.label}…`), kinds.map((v) => h("option", { title: v.help }, clean(v.label))))
-    : button(`Add ${of.label}`, () => insert(of.kind === "part" ? blank(of) : of.kind === "number" ? 0 : of.choices ? of.choices[0] : ""), { class: "wbp-button wbp-small wbp-add" });
+    : button(`Add ${of.label}`, () => insert(of.kind === "part" ? blank(of) : of.kind === "number" ? 0 : of.choices ? of.choices[0] : ""), { class: "wbp-button wbp-small wbp-add" }));
   const element = h("div", { class: "wbp-list", role: "group", "aria-labelledby": at.labelledBy }, items, add);
   const opened = new Set();
   let shape = null;
@@ -122,24 +124,31 @@ EDITORS.list = (ctx, field, path, at) => {
         row.element.classList.add("wbp-itemvalue");
         return { element: h("li", { class: "wbp-item wbp-plain" }, row.element, tools), show: row.show };
       }
-      const inner = fields.map((f) => makeRow(ctx, f, [...path, n, f.name]));
+      const able = fields.find((f) => f.name === "on" && f.kind === "switch");
+      const told = fields.filter((f) => f !== able);
+      const inner = told.map((f) => makeRow(ctx, f, [...path, n, f.name]));
+      const box = able ? h("input", { type: "checkbox", class: "wbp-check wbp-on", title: "On or off", "aria-label": `${name || of.label} ${n + 1} is on`,
+        onchange: () => (box.checked ? ctx.tell("reset", { path: [...path, n, "on"] }) : ctx.tell("put", { path: [...path, n, "on"], value: false })) }) : null;
+      const [beside, below] = [own.beside?.(n, name), own.below?.(n, variant ? variant.value : null)];
       const summary = h("span", { class: "wbp-summary wbp-muted" });
       const mark = h("span", { class: "wbp-itemmark" });
       const body = h("div", { class: "wbp-partbody", id: fresh("item") }, inner.map((r) => r.element));
       const error = h("div", { class: "wbp-error" });
-      const head = h("button", { type: "button", class: "wbp-itemhead", title: variant ? variant.help : "", disabled: !fields.length, "aria-expanded": "false", "aria-controls": body.id, onclick: () => {
+      const head = h("button", { type: "button", class: "wbp-itemhead", title: variant ? variant.help : "", disabled: !told.length, "aria-expanded": "false", "aria-controls": body.id, onclick: () => {
         if (opened.has(n)) opened.delete(n); else opened.add(n);
         toggle();
-      } }, h("span", { class: "wbp-twist", "aria-hidden": "true" }, fields.length ? "▸" : "·"), h("b", {}, name || `${clean(of.label)} ${n + 1}`), summary, mark);
-      const line = h("li", { class: "wbp-item" }, h("div", { class: "wbp-itemline" }, head, tools), error, body);
+      } }, h("span", { class: "wbp-twist", "aria-hidden": "true" }, told.length ? "▸" : "·"), h("b", {}, name || `${clean(of.label)} ${n + 1}`), summary, mark);
+      const line = h("li", { class: "wbp-item" }, h("div", { class: "wbp-itemline" }, box, head, beside?.element, tools), error, below?.element, body);
       function toggle() {
-        const open = opened.has(n) && fields.length > 0;
+        const open = opened.has(n) && told.length > 0;
         body.hidden = !open; head.setAttribute("aria-expanded", open ? "true" : "false"); line.classList.toggle("wbp-unfolded", open);
       }
       toggle();
       return { element: line, open: () => { opened.add(n); toggle(); }, show(edit) {
         const now = within(edit.mapping, [...path, n]) ?? (within(edit.mapping, path) === undefined ? (field.default || [])[n] : undefined) ?? {};
-        summary.textContent = clean(fields.map((f) => word(f, now[f.name])).filter(Boolean).join(" · "));
+        summary.textContent = clean(told.map((f) => word(f, now[f.name])).filter(Boolean).join(" · "));
+        if (box) { box.checked = now.on !== false; line.classList.toggle("wbp-off", !box.checked); }
+        beside?.show(now); below?.show(now);
         const key = [...path, n].join(".");
         const wrong = edit.begun ? edit.problems.filter((p) => p.path === key || p.path.startsWith(`${key}.`)) : [];
         mark.textContent = wrong.length ? "▲" : ""; line.classList.toggle("wbp-wrong", wrong.length > 0);
@@ -149,7 +158,7 @@ EDITORS.list = (ctx, field, path, at) => {
     });
     fill(items, rows.map((r) => r.element));
   }
-  return { element, focus: () => (items.querySelector("button,input") || add).focus(), show(value, given, edit) {
+  return { element, nested: true, focus: () => (items.querySelector("button,input") || add).focus(), show(value, given, edit) {
     const list = Array.isArray(value) ? value : [];
     length = list.length;
     const now = list.map((v) => (kinds ? (v || {})[of.tag] : "")).join("|") + list.length;

@@ -121,7 +121,9 @@ function makeEmpty(ctx) {
     element.classList.add("wbp-begun");
     show();
   }, { class: "wbp-button wbp-primary" });
-  const element = h("div", { class: "wbp-empty" }, h("p", {}, clean(ctx.panel.about)), h("div", { class: "wbp-bar" }, start, h("span", { class: "wbp-muted" }, "or fill in the form below")));
+  const own = h("div", {});
+  VIEWS[ctx.panel.word]?.empty?.(ctx, own);
+  const element = h("div", { class: "wbp-empty" }, h("p", {}, clean(ctx.panel.about)), own, h("div", { class: "wbp-bar" }, start, h("span", { class: "wbp-muted" }, "or fill in the form below")));
   function show() { element.hidden = ctx.get("status").state !== "empty" || element.classList.contains("wbp-begun"); }
   return { element, show };
 }
