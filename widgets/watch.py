@@ -166,7 +166,7 @@ def said(progress: dict[str, Any] | None) -> dict[str, Any] | None:
     if total:
         text = text.partition(" (")[0]
     parts = [f"{progress.get('label') or ''} {text} {unit}".strip()]
-    if progress.get("rate"):
+    if progress.get("rate") and done != total:
         parts.append(f"{number(float(progress['rate']))} {unit} a second")
     if progress.get("left") is not None and done != total:
         parts.append(f"{duration(max(0, progress['left']))} left")
