@@ -183,13 +183,13 @@ class Asked:
 
     @slow
     def ask_points(self: Panel, name: str, low: float | None = None, high: float | None = None, columns: int = WIDE,
-                   run: str | None = None) -> Reply:
-        """A curve of this run (or another's) as Float64 pairs, thinned to what so many pixels show."""
+                   run: str | None = None, over: str = "step") -> Reply:
+        """A curve of this run (or another's) as Float64 pairs over steps or times, thinned to what so many pixels show."""
         if self.watch is None and run is None:
             return {"count": 0}, [b""]
         curve = self.curves(run).seen(name, low, high)
-        window = curve.window(low, high, columns)
-        return {"name": name, "run": run or self.watch.run.id, "count": curve.count}, [window.tobytes()]
+        window = curve.window(low, high, columns, over=over)
+        return {"name": name, "run": run or self.watch.run.id, "count": curve.count, **curve.odd()}, [window.tobytes()]
 
     def ask_differences(self: Panel) -> dict[str, Any]:
         """How the spec differs from that of the last run of this word."""

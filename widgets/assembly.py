@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "static"
-BASE = ("element", "theme", "chart", "table", "reader", "fields", "form", "code", "live", "results", "panel")
+BASE = ("element", "theme", "axis", "chart", "table", "reader", "fields", "form", "code", "live", "results", "panel")
 """Modules of every panel, each after those that it imports; a panel's own come before ``panel``."""
 
 _IMPORT = re.compile(r"^import\b[^;]*;[ \t]*\n", re.MULTILINE)

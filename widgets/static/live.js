@@ -2,6 +2,8 @@
 import { h, fill, said, clean, span, clock, floats, VIEWS } from "./element.js";
 import { makeChart, pointsOf } from "./chart.js";
 
+const CURVE_UNITS = { loss: "nats a token", bits_per_byte: "bits a byte", tokens_per_second: "tokens a second" };
+
 export function makeLive(ctx) {
   const bar = h("progress", { class: "wbp-progress", max: "1", "aria-label": "Progress" });
   const words = h("span", { class: "wbp-progresswords" });
@@ -21,6 +23,8 @@ export function makeLive(ctx) {
   let run = null;
   const view = VIEWS[ctx.panel.word]?.live ? VIEWS[ctx.panel.word].live(ctx, own) || {} : {};
   let heard = performance.now();
+  const restarts = () => (ctx.get("live").marks || []).filter((m) => m.name === "restart" || m.name === "resumed")
+    .map((m) => ({ at: m.at, step: m.step, kind: "restart", text: m.name === "restart" ? `restart${m.why ? `: ${m.why}` : ""}` : "went on" }));
 
   function status() {
     const now = ctx.get("status");
@@ -49,7 +53,7 @@ export function makeLive(ctx) {
     const first = ctx.panel.curves.filter((n) => shown.includes(n));
     for (const name of [...first, ...shown.filter((n) => !first.includes(n))]) {
       if (!run || drawn.has(name)) continue;
-      const chart = makeChart({ title: name.replaceAll("_", " "), ask: points });
+      const chart = makeChart({ title: name.replaceAll("_", " "), ask: points, measure: CURVE_UNITS[name] || "", marks: restarts });
       drawn.set(name, chart);
       charts.append(chart.element);
       chart.add(run, name);
@@ -59,7 +63,7 @@ export function makeLive(ctx) {
     fill(samples, list.slice(0, 6).map((s) => h("li", {}, h("span", { class: "wbp-muted wbp-at" }, s.step === null || s.step === undefined ? clock(s.at) : `step ${s.step.toLocaleString("en-US")}`),
       h("div", { class: "wbp-sample" }, s.prompt ? h("b", {}, said(s.prompt)) : null, said(s.text || "")))));
     const lines = now.log || [];
-    logBox.hidden = !lines.length;
+    logBox.hidden = !lines.length || view.log === false;
     logCount.textContent = `${lines.length} line${lines.length === 1 ? "" : "s"}`;
     const low = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
     log.textContent = lines.map((l) => `${clock(l.at)}  ${l.level === "info" ? "" : `${l.level}: `}${clean(l.text)}`).join("\n");
