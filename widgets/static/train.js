@@ -1,0 +1,326 @@
+// The train panel: what the model sees, its curves, ranks and samples as it learns, what came of it beside other runs.
+import { h, fill, button, said, clean, clock, figure, floats, colourOf, shade, fresh, VIEWS } from "./element.js";
+import { makeChart, makeChartGroup, pointsOf } from "./chart.js";
+
+const TRAIN_CURVES = { loss: ["loss", "nats a token"], bits_per_byte: ["held out", "bits a byte"], learning_rate: ["learning rate", ""], tokens_per_second: ["speed", "tokens a second"], gradient_norm: ["gradient norm", ""] };
+const TRAIN_FIRST = ["loss", "bits_per_byte"];
+
+function trainTable(caption, heads, rows) {
+  return h("div", { class: "wbp-scroll wbp-train-scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, caption),
+    h("thead", {}, h("tr", {}, heads.map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, rows)));
+}
+
+// The curves of a run: the two that say whether it learns, the others folded.
+function trainCurves(ctx) {
+  const points = pointsOf(ctx);
+  const group = makeChartGroup();
+  let marks = [];
+  const first = h("div", { class: "wbp-charts wbp-train-first" });
+  const rest = h("div", { class: "wbp-charts" });
+  const count = h("span", { class: "wbp-muted" });
+  const fold = h("details", { class: "wbp-more", hidden: true }, h("summary", {}, "More curves ", count), rest);
+  const charts = new Map();
+  const shown = [];
+  function chartOf(name) {
+    if (charts.has(name)) return charts.get(name);
+    const [title, measure] = TRAIN_CURVES[name] || [name.replaceAll("_", " "), ""];
+    const chart = makeChart({ title, measure, ask: points, group, marks: () => marks, height: TRAIN_FIRST.includes(name) ? 200 : 140 });
+    charts.set(name, chart);
+    return chart;
+  }
+  function place(names) {
+    const known = Object.keys(TRAIN_CURVES).filter((n) => names.includes(n));
+    const all = [...known, ...names.filter((n) => !known.includes(n))];
+    for (const name of all) {
+      const host = TRAIN_FIRST.includes(name) ? first : rest;
+      const chart = chartOf(name);
+      if (chart.element.parentNode !== host) host.append(chart.element);
+      for (const { run, label } of shown) chart.add(run, name, label);
+    }
+    const folded = all.filter((n) => !TRAIN_FIRST.includes(n)).length;
+    count.textContent = String(folded);
+    fold.hidden = folded === 0;
+  }
+  return {
+    elements: [first, fold], charts,
+    // Begin anew with a run.
+    only(run, label, names) {
+      this.close();
+      shown.splice(0, shown.length, { run, label });
+      place(names);
+    },
+    names: place,
+    also(run, label) {
+      if (shown.some((s) => s.run === run)) return;
+      shown.push({ run, label });
+      charts.forEach((chart, name) => chart.add(run, name, label));
+    },
+    without(run) {
+      const at = shown.findIndex((s) => s.run === run);
+      if (at > 0) shown.splice(at, 1);
+      charts.forEach((chart, name) => chart.remove(run, name));
+    },
+    mark(list) {
+      const same = JSON.stringify(list) === JSON.stringify(marks);
+      marks = list;
+      if (!same) charts.forEach((chart) => chart.redraw());
+    },
+    append(run, names, buffers) { names.forEach((name, n) => charts.get(name)?.append(run, name, floats(buffers[n]))); },
+    reload(run, name) { charts.get(name)?.reload(run, name); },
+    close() { charts.forEach((chart) => chart.close()); charts.clear(); group.view = null; first.replaceChildren(); rest.replaceChildren(); },
+  };
+}
+
+// Prompts down, steps across; what the model wrote of the same prompt stands side by side.
+function trainSamples(samples) {
+  if (!samples || !samples.steps.length) return null;
+  const rows = samples.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, said(row.prompt || "(nothing)")), row.texts.map((text) => h("td", {}, h("div", { class: "wbp-train-text" }, text === null ? "–" : said(text))))));
+  return h("section", { class: "wbp-block wbp-train-samples" }, h("h3", {}, "What it wrote"), trainTable("Samples by step", ["Prompt", ...samples.steps.map((s) => (s ? `step ${figure(s)}` : "before the first step"))], rows));
+}
+
+// What the model sees: the batch of a step, token by token.
+function trainSight(ctx, of) {
+  const words = h("p", { class: "wbp-train-count", role: "status" });
+  const notes = h("p", { class: "wbp-muted wbp-train-notes" });
+  const list = h("ol", { class: "wbp-train-sequences" });
+  const number = h("input", { type: "number", class: "wbp-input wbp-train-step", min: "1", value: "1", id: fresh("step"), onchange: () => ask() });
+  const key = h("span", { class: "wbp-train-key" }, h("span", {}, h("span", { class: "wbp-train-token wbp-train-on" }, "trained"), " the model learns to say it"), h("span", {}, h("span", { class: "wbp-train-token" }, "given"), " only read"),
+    h("span", {}, h("span", { class: "wbp-train-end" }, "■"), " a record ends"), h("span", {}, h("span", { class: "wbp-train-cut" }, "✂"), " a record is cut"));
+  const bar = h("div", { class: "wbp-bar" }, h("label", { for: number.id, class: "wbp-muted" }, "Step"), number, button("Show", () => ask(), { class: "wbp-button wbp-small" }), h("span", { class: "wbp-space" }), key);
+  const element = h("div", { class: "wbp-train-sight" }, bar, words, notes, list);
+  let asked = 0;
+  let seen = "";
+
+  function drawn(sequence) {
+    const begins = new Map(sequence.records.map((r) => [r.first, r]));
+    const last = new Map(sequence.records.map((r) => [r.last, r]));
+    const parts = [];
+    sequence.texts.forEach((text, n) => {
+      const record = begins.get(n);
+      const where = record ? `${record.source} · ${record.locator}` : "";
+      if (record) parts.push(h("span", { class: "wbp-train-record", title: clean(where) }, record.begins === "cut" ? h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record began before" }, "✂") : null, said(where, "wbp-train-where")));
+      if (sequence.ends.includes(n)) parts.push(h("span", { class: "wbp-train-end", role: "img", "aria-label": "the record ends" }, "■"), n + 1 < sequence.texts.length ? h("br") : null);
+      else parts.push(h("span", { class: `wbp-train-token${sequence.trained[n] ? " wbp-train-on" : ""}` }, clean(text).replaceAll("\n", "↵\n")));
+      if (last.get(n)?.ends === "cut") parts.push(h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record goes on" }, "✂"));
+    });
+    const whole = sequence.trained.reduce((sum, one) => sum + one, 0);
+    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${sequence.rank} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
+      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of rank ${sequence.rank}` }, h("bdi", {}, parts)));
+  }
+  async function ask() {
+    asked += 1;
+    const mine = asked;
+    element.classList.remove("wbp-train-refused");
+    words.textContent = list.firstChild ? words.textContent : "Working out the batch … text that was not tokenised yet takes a while.";
+    try {
+      const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
+      if (mine !== asked) return;
+      number.value = String(value.step); number.max = String(value.steps);
+      words.textContent = `${figure(value.trained)} of ${figure(value.tokens)} tokens trained; ${figure(value.cut)} of ${figure(value.records)} records cut. Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} sequences of ${figure(value.context + 1)} tokens on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;
+      notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
+      fill(list, value.sequences.map(drawn), value.total > value.sequences.length ? h("li", { class: "wbp-muted" }, `and ${figure(value.total - value.sequences.length)} more like these`) : null);
+    } catch (error) {
+      if (mine !== asked) return;
+      element.classList.add("wbp-train-refused");
+      words.textContent = clean(String(error.message || error)); notes.hidden = true; list.replaceChildren();
+    }
+  }
+  return { element, ask, need(what) { if (what !== seen) { seen = what; ask(); } } };
+}
+
+function trainLog(ctx) {
+  const level = h("select", { class: "wbp-input wbp-select", "aria-label": "Level", onchange: () => show() }, [["", "all lines"], ["warning", "warnings and errors"], ["error", "errors"]].map(([v, t]) => h("option", { value: v }, t)));
+  const search = h("input", { type: "search", class: "wbp-input", placeholder: "Filter", "aria-label": "Filter the log", oninput: () => show() });
+  const pre = h("pre", { class: "wbp-pre wbp-log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Log" });
+  const count = h("span", { class: "wbp-muted" });
+  const element = h("details", { class: "wbp-more" }, h("summary", {}, "Log ", count), h("div", { class: "wbp-bar" }, level, search), pre);
+  const weight = { info: 0, warning: 1, error: 2 };
+  function show() {
+    const lines = ctx.get("live").log || [];
+    const low = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 24;
+    const kept = lines.filter((l) => (weight[l.level] || 0) >= (weight[level.value] || 0) && l.text.toLowerCase().includes(search.value.toLowerCase()));
+    element.hidden = !lines.length;
+    count.textContent = kept.length === lines.length ? `${figure(lines.length)} line${lines.length === 1 ? "" : "s"}` : `${figure(kept.length)} of ${figure(lines.length)} lines`;
+    fill(pre, kept.map((l) => h("span", { class: `wbp-train-${l.level === "info" ? "info" : "loud"}` }, `${clock(l.at)}  ${l.level === "info" ? "" : `${l.level}: `}${clean(l.text)}\n`)));
+    if (low) pre.scrollTop = pre.scrollHeight;
+  }
+  return { element, show };
+}
+
+function trainRanks(ctx) {
+  const body = h("div", {});
+  const element = h("section", { class: "wbp-block wbp-train-ranks" }, h("h3", {}, "Ranks"), body);
+  let cells = [];
+  const columns = [["cpu", "CPU"], ["step", "A step"], ["wait", "of it, waiting for data"], ["memory", "Memory"], ["host", "Where"]];
+  return { element, show() {
+    const ranks = ctx.get("train").ranks || [];
+    element.hidden = !ranks.length;
+    if (cells.length !== ranks.length) {
+      cells = ranks.map(() => columns.map(([name]) => h("td", { class: name === "host" ? null : "wbp-number" })));
+      fill(body, trainTable("Ranks", ["Rank", ...columns.map(([, label]) => label)], ranks.map((r, n) => h("tr", {}, h("th", { scope: "row" }, figure(r.rank)), cells[n]))));
+    }
+    ranks.forEach((r, n) => columns.forEach(([name], c) => {
+      const text = name === "host" ? `${r.host}${r.pid ? ` · process ${r.pid}` : ""}` : r[name];
+      if (cells[n][c].textContent !== text) cells[n][c].textContent = clean(text);
+    }));
+  } };
+}
+
+// Two views of the same tab, as a pair of buttons.
+function trainPair(names, pick) {
+  const buttons = names.map((name, n) => button(name, () => choose(n), { class: "wbp-button wbp-small", "aria-pressed": "false" }));
+  function choose(n) {
+    buttons.forEach((b, other) => b.setAttribute("aria-pressed", other === n ? "true" : "false"));
+    pick(n);
+  }
+  return { element: h("div", { class: "wbp-bar wbp-train-pair", role: "group", "aria-label": "View" }, buttons), choose };
+}
+
+function trainLive(ctx, element) {
+  const headline = h("p", { class: "wbp-train-headline" });
+  const curves = trainCurves(ctx);
+  const ranks = trainRanks(ctx);
+  const log = trainLog(ctx);
+  const written = h("div", {});
+  const samples = h("section", { class: "wbp-block" }, h("h3", {}, "Samples"), written);
+  const sight = trainSight(ctx, "run");
+  const progress = h("div", {}, headline, curves.elements, samples, ranks.element, log.element);
+  const seen = h("div", { hidden: true }, sight.element);
+  const pair = trainPair(["Progress", "What the model sees"], (n) => {
+    progress.hidden = n === 1; seen.hidden = n === 0;
+    if (n === 1) sight.need(ctx.get("status").run);
+  });
+  const all = h("div", {}, pair.element, progress, seen);
+  element.append(all);
+  pair.choose(0);
+  let run = null;
+  let before = "";
+
+  function status() {
+    const now = ctx.get("status");
+    all.hidden = !now.run;
+    if (now.run === run) return;
+    run = now.run;
+    curves.close(); before = "";
+    if (run) curves.only(run, clean(now.name || run), ctx.get("live").curves || []);
+    if (!seen.hidden) sight.need(run);
+    live(); state();
+  }
+  function live() {
+    const now = ctx.get("live");
+    if (run && (now.curves || []).some((n) => !curves.charts.has(n))) { curves.names(now.curves); state(); }
+    const list = now.samples || [];
+    const text = JSON.stringify(list.slice(-12));
+    samples.hidden = !list.length;
+    if (text !== before) {
+      before = text;
+      const steps = [...new Set(list.map((s) => s.step))].sort((a, b) => b - a).slice(0, 4);
+      fill(written, steps.map((step) => h("div", { class: "wbp-train-written" }, h("div", { class: "wbp-muted" }, step ? `step ${figure(step)}` : "before the first step"),
+        h("div", {}, list.filter((s) => s.step === step).map((s) => h("div", { class: "wbp-train-line" }, h("b", {}, said(s.prompt || "")), said(s.text || "")))))));
+    }
+    log.show();
+  }
+  function state() {
+    const now = ctx.get("train");
+    ranks.show();
+    const mine = now.run === run;
+    const words = mine ? (now.headline || []).join(" · ") : "";
+    if (headline.textContent !== words) headline.textContent = clean(words);
+    curves.mark(mine ? now.marks || [] : []);
+  }
+  ctx.on("status", status); ctx.on("live", live); ctx.on("train", state);
+  ctx.on("msg:custom", (content, buffers) => {
+    if (content && content.read === run) curves.reload(run, content.name);
+    if (content && content.points === run) curves.append(run, content.names, buffers);
+  });
+  ctx.leave(() => curves.close());
+  status();
+  return { curves: false, samples: false, log: false };
+}
+
+// Measures before the first step beside those after it.
+function trainGain(gain) {
+  if (!gain) return null;
+  const better = gain.high < 0;
+  const worse = gain.low > 0;
+  const words = better ? "it learned" : worse ? "it got worse" : "no difference that is sure";
+  return h("section", { class: "wbp-block wbp-train-gain" }, h("h3", {}, "What training brought"), h("div", { class: "wbp-train-two" },
+    h("div", {}, h("div", { class: "wbp-muted" }, "before the first step"), h("div", { class: "wbp-train-big" }, gain.before.toFixed(3))),
+    h("div", { class: "wbp-train-arrow", "aria-hidden": "true" }, "→"),
+    h("div", {}, h("div", { class: "wbp-muted" }, "after the last"), h("div", { class: "wbp-train-big" }, gain.after.toFixed(3))),
+    h("div", { class: "wbp-train-difference" }, h("div", { class: better ? "wbp-train-better" : "wbp-train-unsure" }, `${better ? "✓" : worse ? "✕" : "○"} ${words}: ${gain.difference > 0 ? "+" : "−"}${Math.abs(gain.difference).toFixed(3)} bits a byte`),
+      h("div", { class: "wbp-muted" }, `95 % interval ${gain.low.toFixed(3)} to ${gain.high.toFixed(3)}, on the same ${figure(gain.windows)} windows of held-out text; fewer bits are better`.replaceAll("-", "−").replace("held−out", "held-out")))));
+}
+
+function trainCompare(ctx, curves, here) {
+  const table = h("div", {});
+  const list = h("div", { class: "wbp-train-others" });
+  const element = h("details", { class: "wbp-more wbp-train-compare" }, h("summary", {}, "Compare with other runs"), list, table);
+  const picked = new Set();
+  let known = null;
+
+  async function load() {
+    if (known) return;
+    known = (await ctx.ask("others")).value;
+    if (!known.length) return void fill(list, h("p", { class: "wbp-muted" }, "There is no other run of train yet."));
+    fill(list, known.map((o) => {
+      const box = h("input", { type: "checkbox", class: "wbp-check", onchange: () => pick(o, box) });
+      return h("label", { class: "wbp-train-other" }, box, h("i", { class: "wbp-train-dot", style: `background:${shade(colourOf(o.run))}`, "aria-hidden": "true" }), said(o.name), h("span", { class: "wbp-muted" }, clean([o.when, o.state, o.bits ? `${o.bits} bits a byte` : ""].filter(Boolean).join(" · "))));
+    }));
+  }
+  function pick(other, box) {
+    if (box.checked && picked.size >= 5) { box.checked = false; ctx.say("Six runs at once are as many as can be told apart."); return; }
+    if (box.checked) { picked.add(other.run); curves.also(other.run, clean(`${other.name}, ${other.when}`)); } else { picked.delete(other.run); curves.without(other.run); }
+    compare();
+  }
+  async function compare() {
+    if (!picked.size) return void table.replaceChildren();
+    const { value } = await ctx.ask("compare", { others: [...picked] });
+    const head = (r) => h("th", { scope: "col" }, said(r.run === here ? `${r.name} (this run)` : r.name), h("div", { class: "wbp-muted" }, clean(r.when)));
+    const line = (label, values) => h("tr", {}, h("th", { scope: "row" }, said(label)), values.map((v) => h("td", {}, said(v || "–"))));
+    fill(table, h("div", { class: "wbp-scroll wbp-train-scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, "Comparison"),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, ""), value.runs.map(head))),
+      h("tbody", {}, line("bits a byte, held out", value.runs.map((r) => r.bits)), line("last loss", value.runs.map((r) => r.loss)), line("tokens", value.runs.map((r) => r.tokens)), line("took", value.runs.map((r) => r.seconds)), value.rows.map((r) => line(r.path, r.values))))),
+      value.rows.length ? null : h("p", { class: "wbp-muted" }, "Their specs are the same."));
+    return undefined;
+  }
+  element.addEventListener("toggle", () => { if (element.open) load(); });
+  return element;
+}
+
+function trainCharted(ctx, element, results) {
+  const curves = trainCurves(ctx);
+  ctx.leave(() => curves.close());
+  const here = results.run;
+  element.append(h("section", { class: "wbp-block" }, h("h3", {}, "Curves"), curves.elements, trainCompare(ctx, curves, here)));
+  curves.only(here, clean(ctx.get("status").name || here), results.curves || []);
+  curves.mark(results.marks || []);
+}
+
+function trainResults(ctx, element, results) {
+  if (!results.facts) return;
+  const facts = h("dl", { class: "wbp-dl wbp-train-facts" }, results.facts.flatMap(([name, value, note]) => [h("dt", {}, name), h("dd", {}, said(value), note ? h("span", { class: "wbp-muted" }, ` ${clean(note)}`) : null,
+    name === "taught by" ? button("Open", () => ctx.tell("dataset"), { class: "wbp-button wbp-link", "aria-label": "Open the dataset" }) : null)]));
+  element.append(h("section", { class: "wbp-block" }, facts), trainGain(results.gain) || "");
+  trainCharted(ctx, element, results);
+  element.append(trainSamples(results.samples) || "", results.card ? h("details", { class: "wbp-more" }, h("summary", {}, "Model card"), h("pre", { class: "wbp-pre", tabindex: "0" }, clean(results.card))) : "");
+}
+
+function trainLeft(ctx, element, results) {
+  if (!(results.curves || []).length) return;
+  trainCharted(ctx, element, results);
+  element.append(trainSamples(results.samples) || "");
+}
+
+function trainSpec(ctx, element) {
+  const sight = trainSight(ctx, "spec");
+  const fold = h("details", { class: "wbp-more wbp-train-before" }, h("summary", {}, "What the model sees"), sight.element);
+  const now = () => { const edit = ctx.get("edit"); if (fold.open && edit.valid) sight.need(edit.yaml); };
+  let timer = 0;
+  fold.addEventListener("toggle", now);
+  ctx.on("edit", () => { clearTimeout(timer); timer = setTimeout(now, 600); });
+  ctx.leave(() => clearTimeout(timer));
+  element.append(fold);
+}
+
+VIEWS.train = { spec: trainSpec, live: trainLive, results: trainResults, left: trainLeft };
