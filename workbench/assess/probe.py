@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..spec import Part
 
@@ -37,6 +37,9 @@ class Probe(Part):
 
     The file is imported wherever specs are, so it loads torch, numpy and the like inside ``measure`` only.
     """
+
+    LABEL: ClassVar[str] = ""
+    """what it measures, in words for a person; none: its name"""
 
     def check(self, model: Model, data: Dataset) -> None:
         """Refuse at once what can't be measured, by what the manifests say; quick.

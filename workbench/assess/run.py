@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..assessment import workspace_policy, write_assessment
 from ..dataset import Dataset
 from ..driver import Stopped
-from ..errors import NotFoundError, SourceError
+from ..errors import NotFoundError, SourceError, WorkbenchError
 from ..events import Events
 from ..journal import Journal
 from ..model import Model
@@ -52,6 +52,24 @@ def inputs(spec: AssessSpec, workspace: Workspace) -> dict[str, str]:
         probe.check(model, data)
     policy = spec.policy or workspace_policy(workspace)
     return {"model": model.digest, "data": data.digest, "policy": digest_json(policy.model_dump(mode="json"))}
+
+
+def estimate(spec: AssessSpec, workspace: Workspace) -> dict[str, Any]:
+    """What it will take: as long as the last assessment did by as many probes, in proportion to the model's parameters.
+
+    Without an earlier one only the number of probes is known.
+    """
+    registry, size = Registry(workspace), 0
+    with contextlib.suppress(WorkbenchError, KeyError, TypeError):
+        size = Model(registry.resolve("model", spec.model).path).manifest["parameters"]
+    for entry in Journal(workspace).entries(word="assess", states=("done",), limit=20):
+        with contextlib.suppress(WorkbenchError, KeyError, TypeError, ZeroDivisionError):
+            before = Model(registry.resolve("model", entry.spec["model"]).path).manifest["parameters"]
+            probes = len(entry.spec.get("probes") or spec.probes)
+            if entry.started and entry.ended and size:
+                seconds = (entry.ended - entry.started) * size / before * len(spec.probes) / probes
+                return {"seconds": round(max(1.0, seconds), 1), "probes": len(spec.probes)}
+    return {"probes": len(spec.probes)}
 
 
 def execute(spec: AssessSpec, run: RunContext) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ VARIANT = "held-out test records, each alone; windows of the model's context, by
 class BitsPerByte(Probe):
     """Bits that the model needs for a byte of held-out text; gzip's and xz's on the same text beside it."""
 
+    LABEL: ClassVar[str] = "bits a byte on held-out text"
     probe: Literal["bits_per_byte"] = "bits_per_byte"
     max_kilobytes: int = Field(200, ge=1)
     """KB of held-out text measured"""

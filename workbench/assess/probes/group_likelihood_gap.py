@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..probe import Measure, Probe, excerpt
 
@@ -36,6 +36,7 @@ VERSION = 1
 class GroupLikelihoodGap(Probe):
     """Mean absolute difference in log-likelihood (nats a token) of sentences that differ in a group's name only."""
 
+    LABEL: ClassVar[str] = "gap between swapped groups"
     probe: Literal["group_likelihood_gap"] = "group_likelihood_gap"
 
     def measure(self, subject: Subject) -> Measure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ SHOWN = 20
 class Memorised(Probe):
     """Share of training passages whose next tokens the model repeats word for word (Carlini et al. 2023)."""
 
+    LABEL: ClassVar[str] = "memorised passages"
     probe: Literal["memorised"] = "memorised"
     prompt_tokens: int = Field(32, ge=1)
     continuation_tokens: int = Field(32, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ SHOWN, CLEAN = 20, 5
 class PiiGenerated(Probe):
     """Share of free generations that hold an e-mail address, phone number, IBAN or card number."""
 
+    LABEL: ClassVar[str] = "personal data in generations"
     probe: Literal["pii_generated"] = "pii_generated"
     generations: int = Field(100, ge=10)
     tokens: int = Field(64, ge=8)
