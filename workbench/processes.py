@@ -130,6 +130,11 @@ def find(workspace: Workspace, name: str) -> Process | None:
     return process if process.alive else None
 
 
+def recorded(workspace: Workspace, name: str) -> bool:
+    """True where a process of a name was noted and nobody ended it since, alive or not."""
+    return workspace.path("processes", f"{_file(name)}.json").exists()
+
+
 def forget(workspace: Workspace, name: str) -> None:
     """Remove the record of a process."""
     workspace.path("processes", f"{_file(name)}.json").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 from ..journal import ENDED, Entry, Journal
 from ..workspace import Workspace
 from .alerts import Alert
+from .history import History
 from .rules import BUILTIN, expression
 from .spec import Absence, MonitorSpec
 from .watch import Watch
@@ -114,6 +115,29 @@ def rule_states(watch: Watch) -> list[dict[str, Any]]:
                       "silence": silences.get(rule.name)})
     order = {"firing": 0, "pending": 1, "not looked": 3, "no data": 3, "ok": 2}
     return sorted(found, key=lambda r: order[r["state"]])
+
+
+def machine(history: History) -> list[dict[str, Any]]:
+    """What the last look saw of the machine: ``{"name", "share" (0 to 1), "text"}``; nothing before the first look."""
+    newest = history.newest()
+
+    def one(metric: str) -> float | None:
+        found = newest.get(f"workbench_machine_{metric}")
+        return found[0][1] if found and found[0][1] == found[0][1] else None
+
+    found = []
+    if (busy := one("cpu_ratio")) is not None:
+        found.append({"name": "Processor", "share": busy, "text": f"{100 * busy:.0f} % of {one('cpus') or 0:.0f} cores"})
+    for name, whole, free in (("Memory", "memory_bytes", "memory_available_bytes"), ("Disk", "disk_bytes", "disk_free_bytes")):
+        total, left = one(whole), one(free)
+        if total and left is not None:
+            found.append({"name": name, "share": 1 - left / total, "text": f"{(total - left) / 1e9:.1f} of {total / 1e9:.1f} GB used"})
+    for labels, used in newest.get("workbench_machine_gpu_memory_used_bytes", ()):
+        total = next((v for g, v in newest.get("workbench_machine_gpu_memory_bytes", ()) if g == labels), 0) or 1
+        busy = next((v for g, v in newest.get("workbench_machine_gpu_busy_ratio", ()) if g == labels), None)
+        text = f"{used / 1e9:.1f} of {total / 1e9:.1f} GB" + (f", {100 * busy:.0f} % busy" if busy is not None else "")
+        found.append({"name": f"GPU {labels.get('gpu', '')} {labels.get('name', '')}".strip(), "share": used / total, "text": text})
+    return found
 
 
 def looked(watch: Watch) -> float | None:

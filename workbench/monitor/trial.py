@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..drawing import duration, number
 from .alerts import Standing, step
 from .history import History
 from .rules import Observation, observe
-from .spec import Rule
+from .spec import Absence, Rule
 
 
 def trial(rule: Rule, history: History, begin: float, end: float, *, stale: float = 6.0) -> dict[str, Any]:
@@ -44,3 +45,21 @@ def trial(rule: Rule, history: History, begin: float, end: float, *, stale: floa
                 open_.pop(series)["ended"] = at
     return {"looks": looks, "seconds": (last - first) if looks else 0.0, "series": len(known), "fired": fired,
             "least": min(values, default=None), "greatest": max(values, default=None)}
+
+
+def words(tried: dict[str, Any], rule: Rule) -> str:
+    """What a trial found, in a sentence or two."""
+    if not tried["looks"]:
+        return "Nothing is recorded of this time: it can't be tried."
+    past = f"the last {duration(tried['seconds'])}"
+    if not tried["series"] and not isinstance(rule, Absence):
+        return f"Nothing of {rule.metric} was seen in {past}."
+    times = len(tried["fired"])
+    count = {0: "not have fired", 1: "have fired once", 2: "have fired twice"}.get(times, f"have fired {times} times")
+    said = f"Would {count} in {past}"
+    spent = sum((f["ended"] or f["began"]) - f["began"] for f in tried["fired"])
+    if spent:
+        said += f", for {duration(spent)} altogether"
+    if tried["least"] is not None:
+        said += f"; its values lay between {number(float(tried['least']))} and {number(float(tried['greatest']))}"
+    return said + "."

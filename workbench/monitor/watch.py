@@ -96,6 +96,13 @@ class Watch:
         return process is not None and self.document.get("pid") == process.pid
 
     @property
+    def died(self) -> bool:
+        """True where its evaluator should work and does not: nobody ended it."""
+        until = self.wanted.get("until")
+        recorded = processes.recorded(self.workspace, f"monitor/{self.name}")
+        return recorded and not self.alive and not (until and until <= time.time())
+
+    @property
     def metrics_url(self) -> str | None:
         """Where Prometheus finds it, or None before it was ever ready."""
         return self.document.get("metrics")
