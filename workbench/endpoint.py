@@ -273,6 +273,15 @@ class Endpoint:
         """
         return self._ask("/v1/status", patience=patience)
 
+    @property
+    def suggestions(self) -> list[str]:
+        """Beginnings of prompts that suit what its models were taught; kept when it was deployed."""
+        try:
+            found = json.loads((self.folder / "suggestions.json").read_text("utf-8"))
+            return [str(s) for s in found]
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
     def client_code(self, prompt: str = "Return the") -> dict[str, str]:
         """Lines that ask this endpoint as they are pasted: ``curl`` for a shell, ``python`` for any Python with ``openai``."""
         body = json.dumps({"model": self.name, "prompt": prompt, "max_tokens": 40})

@@ -17,11 +17,15 @@ from .spec import ServeSpec
 
 @dataclass(frozen=True)
 class Deployment:
-    """A state that an endpoint was in: the run that brought it about, and its spec with every model named by its version."""
+    """A state that an endpoint was in: the run that brought it about, its spec as it was asked, and with every model's version named.
+
+    ``again`` brings the same about once more: it is the spec as it was asked, unless a name in it means another version by now.
+    """
 
     run: str
     at: float
     spec: ServeSpec
+    again: ServeSpec
 
     @property
     def words(self) -> str:
@@ -43,8 +47,8 @@ def deployments(workspace: Workspace, name: str, *, limit: int = 20) -> list[Dep
     """
     done = [e for e in Journal(workspace).entries(word="serve", states=("done",)) if (e.result or {}).get("endpoint") == name]
     done.sort(key=lambda e: -(e.ended or e.submitted))
-    pinned = ((e, _pinned(workspace, e)) for e in done)
-    return list(islice((Deployment(e.id, e.ended or e.submitted, spec) for e, spec in pinned if spec is not None), limit))
+    known = (_known(workspace, e) for e in done)
+    return list(islice((d for d in known if d is not None), limit))
 
 
 def standing_deployment(workspace: Workspace, name: str) -> Deployment | None:
@@ -122,14 +126,15 @@ def _changed(spec: ServeSpec, **fields: Any) -> ServeSpec:
     return ServeSpec.load({**spec.to_dict(), **fields})
 
 
-def _pinned(workspace: Workspace, entry: Entry) -> ServeSpec | None:
+def _known(workspace: Workspace, entry: Entry) -> Deployment | None:
+    registry, models, same = Registry(workspace), [], True
     try:
-        spec = ServeSpec.load(entry.spec)
-        registry, models = Registry(workspace), []
-        for share in spec.models:
+        asked = ServeSpec.load(entry.spec)
+        for share in asked.models:
             version = registry.resolve("model", f"{share.model.partition('@')[0]}@{entry.inputs[share.model]}")
-            models.append({**share.model_dump(mode="json"), "model": f"{version.name}@v{version.number}"})
-        document: dict[str, Any] = {**spec.to_dict(), "models": models}
-        return ServeSpec.load(document)
+            models.append({"model": f"{version.name}@v{version.number}", "weight": share.weight})
+            same &= registry.resolve("model", share.model).digest == version.digest
     except (WorkbenchError, KeyError):
         return None
+    pinned = _changed(asked, models=models)
+    return Deployment(entry.id, entry.ended or entry.submitted, pinned, asked if same else pinned)

@@ -38,7 +38,7 @@ class ServeSpec(Spec):
     WORD: ClassVar[str] = "serve"
     word: Literal["serve"] = "serve"
     name: Name
-    """name of the endpoint"""
+    """name of the endpoint; none: its first model's"""
     models: tuple[Share, ...] = Field(min_length=1)
     replicas: int = Field(2, ge=1, le=64)
     """processes that compute, for each model version"""
@@ -51,6 +51,16 @@ class ServeSpec(Spec):
     token: str | None = None
     """name of the secret that clients must show; none: one is made and kept in the endpoint's directory"""
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        """An endpoint without a name bears its first model's."""
+        if isinstance(value, dict) and "name" not in value and isinstance(models := value.get("models"), list | tuple) and models:
+            first = models[0].get("model") if isinstance(models[0], dict) else getattr(models[0], "model", None)
+            if isinstance(first, str) and first.partition("@")[0]:
+                return {**value, "name": first.partition("@")[0]}
+        return value
 
     @model_validator(mode="after")
     def _some_traffic(self):
