@@ -194,6 +194,10 @@ class Panel(Asked, anywidget.AnyWidget):
         """What the Results tab shows of a run that was stopped or failed, beside the failure; off the page's thread."""
         return {}
 
+    def pictured(self, run: Run) -> Any:
+        """What the still picture shows of a run beside its state, or None: something that draws itself as HTML."""
+        return run.output
+
     def next_step(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002 - a subclass looks at it
         """The one thing to do next: ``{"label": "Train on it", "word": "train", "spec": {…}}``."""
         return None

@@ -23,7 +23,7 @@ def picture(panel: Panel) -> Markup:
     if panel.watch is not None:
         body = run_html(panel.watch.run)
         with contextlib.suppress(WorkbenchError, OSError):
-            if (output := panel.watch.run.output) is not None:
+            if (output := panel.pictured(panel.watch.run)) is not None:
                 body += output._repr_html_()
     else:
         rows = [[k, v] for k, v in flat(panel.editor.mapping)]
