@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from .review import Review
+from .spec import DataSpec
 from .steps import step_module
 
 TWIN = re.compile(r"\b(?:of|as) ([0-9a-f]{16})\b")
@@ -21,7 +22,6 @@ def evidence(review: Review, record: dict[str, Any]) -> dict[str, Any]:
     """What ``says`` in a line why, ``spans`` (start, end, kind, label), and the ``twin`` of a duplicate with ``twin_spans``."""
     text, spec = record["text"] or "", review.spec.recipe()
     if record["reason"]:
-        step = next((s for s in spec.steps if s.step == record["step"]), None)
         says = f"{record['step']}: {record['reason']}" + (f" ({record['detail']})" if record["detail"] else "")
         other = TWIN.search(record["detail"] or "")
         if other and record["step"].endswith("duplicates"):
@@ -30,13 +30,18 @@ def evidence(review: Review, record: dict[str, Any]) -> dict[str, Any]:
                 twin = review.row(int(rows[0]))
                 mine, theirs = differences(text, twin["text"] or "")
                 return {"says": says, "spans": mine, "twin": twin, "twin_spans": theirs}
-        point = getattr(step_module(step.step), "evidence", None) if step is not None else None
-        spans = [(a, b, "reason", label) for a, b, label in point(step, text, record["reason"])] if point else []
-        return {"says": says, "spans": spans, "twin": None, "twin_spans": []}
+        return {"says": says, "spans": reason_spans(spec, record), "twin": None, "twin_spans": []}
     redacts = any(s.step == "pii" and s.action == "redact" for s in spec.steps)
     spans = [(m.start(), m.end(), "redacted", "redacted") for m in REDACTED.finditer(text)] if redacts else []
     says = f"kept in {record['split']}" + (f", {len(spans)} redaction{'s' * (len(spans) != 1)}" if spans else "")
     return {"says": says, "spans": spans, "twin": None, "twin_spans": []}
+
+
+def reason_spans(spec: DataSpec, record: dict[str, Any]) -> list[Span]:
+    """Where the reason stands in a dropped record, where its step can point at it."""
+    step = next((s for s in spec.recipe().steps if s.step == record["step"]), None)
+    point = getattr(step_module(step.step), "evidence", None) if step is not None else None
+    return [(a, b, "reason", label) for a, b, label in point(step, record["text"] or "", record["reason"])] if point else []
 
 
 def differences(one: str, other: str) -> tuple[list[Span], list[Span]]:

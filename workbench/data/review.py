@@ -111,6 +111,12 @@ class Review:
 
     # What is shown ------------------------------------------------------------------------------------------------------------
 
+    def counts(self) -> list[int]:
+        """Records of each reason, in the order of ``reasons``."""
+        import numpy as np
+
+        return np.bincount(self.codes, minlength=len(self.reasons)).tolist()
+
     def only(self, rows: np.ndarray) -> np.ndarray:
         """The mask of some row numbers."""
         import numpy as np
