@@ -2,7 +2,7 @@
 import { figure } from "./element.js";
 
 export function ticksOf(low, high, wanted) {
-  if (!(high > low)) { const pad = Math.abs(low) * 0.1 || 1; low -= pad; high += pad; }
+  if (!(high > low)) { const pad = Math.abs(low) * 0.1 || 1; high += pad; low -= low ? pad : 0; }
   const raw = (high - low) / Math.max(1, wanted);
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
