@@ -85,14 +85,20 @@ def test_the_pipeline_yields_the_same_digests_and_ends_in_an_endpoint(ways, by_j
     assert {p.name: p.read_bytes() for p in place.iterdir()} == before, "notebooks are never executed in place"
     for words in ("python-docs answers at http://127.0.0.1:", "\nAnswer", "\nVerdict", "\nReport", "\nNext"):
         assert words in done.stdout
+    executed = next(iter(runs.listed(Workspace.find(place), word="pipeline"))).directory
+    assert sum(path.stat().st_size for path in executed.glob("*.ipynb")) < 2_000_000, "executed notebooks of all panels stay light"
+    assert (executed / "report.html").stat().st_size < 4_000_000
     again = call("workbench.cli", "pipeline", "pipeline.yaml", "--explain", cwd=place).stdout
     assert [line.partition(":")[2].split()[0] for line in again.splitlines()] == ["cached:"] * 5
 
 
-def test_each_notebook_is_a_title_a_parameters_cell_and_a_run():
+def test_each_notebook_is_a_title_a_parameters_cell_a_panel_and_its_run():
     folder = Path(__file__).parents[2] / "notebooks"
-    for path in sorted(folder.glob("*.ipynb")):
-        notebook = Notebook(path)
-        assert notebook.title.lower() == path.stem.partition("-")[2]
+    paths = sorted(folder.glob("[0-9]-*.ipynb"))
+    assert len(paths) == 6
+    for path in paths:
+        notebook, word = Notebook(path), path.stem.partition("-")[2]
+        assert notebook.title.lower() == {"assess": "ethics and quality"}.get(word, word)
         assert "parameters" in notebook.cells[1]["metadata"]["tags"] and notebook.parameter("spec") is not None
-        assert "workbench.run(spec)" in "".join(notebook.code)
+        code = "".join(notebook.code)
+        assert f"panel = {word.capitalize()}Panel(spec)" in code and "run = panel.run()" in code
