@@ -40,3 +40,20 @@ def test_the_cache_is_found_by_digest_and_vocabulary_and_bytes_are_the_same_agai
     again = tokens.make(Workspace(tmp_path).open(), dataset, 400)
     for name in ("train.bin", "validation.bin", "tokenizer.json", "meta.json"):
         assert (again.path / name).read_bytes() == (found.path / name).read_bytes()
+
+
+def test_a_text_that_spells_the_end_mark_ends_nothing(tmp_path):
+    import pyarrow as pa
+
+    from workbench.dataset import drop_schema, record_schema, write_dataset
+
+    texts = ["it ends with <|endoftext|> in most models", "<|endoftext|>", "plain " * 40]
+    rows = [{"id": str(n), "text": t, "image": None, "label": None, "source": "s", "locator": str(n), "cluster": str(n), "split": split}
+            for n, t in enumerate(texts) for split in (("train", "validation") if n == 2 else ("train",))]
+    workspace = Workspace(tmp_path).open()
+    dataset = write_dataset(workspace, "marks", pa.Table.from_pylist(rows, schema=record_schema()), drop_schema().empty_table(), card="",
+                            manifest={"modality": "text", "spec": {}, "parents": {}, "drops": {}})
+    found = tokens.make(workspace, dataset, 300)
+    stream = found.stream("train")
+    assert (stream == 0).sum() == len(texts) + 1
+    assert found.lengths()[stream].sum() == sum(len(t.encode()) for t in texts)

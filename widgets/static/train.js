@@ -7,7 +7,7 @@ const TRAIN_FIRST = ["loss", "bits_per_byte"];
 
 function trainTable(caption, heads, rows) {
   return h("div", { class: "wbp-scroll wbp-train-scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, caption),
-    h("thead", {}, h("tr", {}, heads.map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, rows)));
+    h("thead", {}, h("tr", {}, heads.map((t) => (Array.isArray(t) ? h("th", { scope: "col", class: "wbp-number" }, t[0]) : h("th", { scope: "col" }, t))))), h("tbody", {}, rows)));
 }
 
 // The curves of a run: the two that say whether it learns, the others folded.
@@ -157,7 +157,7 @@ function trainRanks(ctx) {
     element.hidden = !ranks.length;
     if (cells.length !== ranks.length) {
       cells = ranks.map(() => columns.map(([name]) => h("td", { class: name === "host" ? null : "wbp-number" })));
-      fill(body, trainTable("Ranks", ["Rank", ...columns.map(([, label]) => label)], ranks.map((r, n) => h("tr", {}, h("th", { scope: "row" }, figure(r.rank)), cells[n]))));
+      fill(body, trainTable("Ranks", ["Rank", ...columns.map(([name, label]) => (name === "host" ? label : [label]))], ranks.map((r, n) => h("tr", {}, h("th", { scope: "row" }, figure(r.rank)), cells[n]))));
     }
     ranks.forEach((r, n) => columns.forEach(([name], c) => {
       const text = name === "host" ? `${r.host}${r.pid ? ` · process ${r.pid}` : ""}` : r[name];
@@ -178,19 +178,20 @@ function trainPair(names, pick) {
 
 function trainLive(ctx, element) {
   const headline = h("p", { class: "wbp-train-headline" });
+  const happened = h("p", { class: "wbp-muted wbp-train-happened" });
   const curves = trainCurves(ctx);
   const ranks = trainRanks(ctx);
   const log = trainLog(ctx);
   const written = h("div", {});
   const samples = h("section", { class: "wbp-block" }, h("h3", {}, "Samples"), written);
   const sight = trainSight(ctx, "run");
-  const progress = h("div", {}, headline, curves.elements, samples, ranks.element, log.element);
+  const progress = h("div", {}, happened, curves.elements, samples, ranks.element, log.element);
   const seen = h("div", { hidden: true }, sight.element);
   const pair = trainPair(["Progress", "What the model sees"], (n) => {
     progress.hidden = n === 1; seen.hidden = n === 0;
     if (n === 1) sight.need(ctx.get("status").run);
   });
-  const all = h("div", {}, pair.element, progress, seen);
+  const all = h("div", {}, h("div", { class: "wbp-train-top" }, headline, pair.element), progress, seen);
   element.append(all);
   pair.choose(0);
   let run = null;
@@ -226,7 +227,11 @@ function trainLive(ctx, element) {
     const mine = now.run === run;
     const words = mine ? (now.headline || []).join(" · ") : "";
     if (headline.textContent !== words) headline.textContent = clean(words);
-    curves.mark(mine ? now.marks || [] : []);
+    const list = mine ? now.marks || [] : [];
+    curves.mark(list);
+    const told = list.slice(-3).map((m) => `step ${figure(m.step)}: ${m.text}`).join(" · ");
+    if (happened.textContent !== told) happened.textContent = clean(told);
+    happened.hidden = !told;
   }
   ctx.on("status", status); ctx.on("live", live); ctx.on("train", state);
   ctx.on("msg:custom", (content, buffers) => {
@@ -259,6 +264,11 @@ function trainCompare(ctx, curves, here) {
   const picked = new Set();
   let known = null;
 
+  // The name where it says enough; where runs share it, when each was.
+  function labelOf(other) {
+    const same = [ctx.get("status").name, ...known.filter((o) => o.run !== other.run).map((o) => o.name)].includes(other.name);
+    return same ? `${other.name} (${other.when})` : other.name;
+  }
   async function load() {
     if (known) return;
     known = (await ctx.ask("others")).value;
@@ -270,7 +280,7 @@ function trainCompare(ctx, curves, here) {
   }
   function pick(other, box) {
     if (box.checked && picked.size >= 5) { box.checked = false; ctx.say("Six runs at once are as many as can be told apart."); return; }
-    if (box.checked) { picked.add(other.run); curves.also(other.run, clean(`${other.name}, ${other.when}`)); } else { picked.delete(other.run); curves.without(other.run); }
+    if (box.checked) { picked.add(other.run); curves.also(other.run, clean(labelOf(other))); } else { picked.delete(other.run); curves.without(other.run); }
     compare();
   }
   async function compare() {
@@ -299,8 +309,8 @@ function trainCharted(ctx, element, results) {
 
 function trainResults(ctx, element, results) {
   if (!results.facts) return;
-  const facts = h("dl", { class: "wbp-dl wbp-train-facts" }, results.facts.flatMap(([name, value, note]) => [h("dt", {}, name), h("dd", {}, said(value), note ? h("span", { class: "wbp-muted" }, ` ${clean(note)}`) : null,
-    name === "taught by" ? button("Open", () => ctx.tell("dataset"), { class: "wbp-button wbp-link", "aria-label": "Open the dataset" }) : null)]));
+  const facts = h("dl", { class: "wbp-train-facts" }, results.facts.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, said(value), note ? h("div", { class: "wbp-muted" }, clean(note)) : null,
+    name === "taught by" ? h("div", {}, button("Open the dataset", () => ctx.tell("dataset"), { class: "wbp-button wbp-link wbp-train-open" })) : null))));
   element.append(h("section", { class: "wbp-block" }, facts), trainGain(results.gain) || "");
   trainCharted(ctx, element, results);
   element.append(trainSamples(results.samples) || "", results.card ? h("details", { class: "wbp-more" }, h("summary", {}, "Model card"), h("pre", { class: "wbp-pre", tabindex: "0" }, clean(results.card))) : "");

@@ -16,7 +16,7 @@ from ..workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key: what changes when the numbers would."""
 BYTES_A_TOKEN = 100
 """Bytes of training text that each token of the vocabulary must stand on."""
@@ -91,6 +91,8 @@ def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:
     with staging(final.parent) as place:
         tokenizer = learn_tokenizer(dataset.texts("train"), vocabulary)
         save_tokenizer(tokenizer, place.path)
+        # A text that spells the mark of a document's end means the letters: only a document's end is one.
+        tokenizer.backend_tokenizer.encode_special_tokens = True
         dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
         splits = {}
         for split in ("train", "validation"):
