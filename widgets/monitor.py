@@ -93,6 +93,7 @@ class MonitorPanel(Panel):
     def _gather(self) -> None:
         try:
             self.watching = self._told()
+            self._draw_board()
             self._send_points()
             self._state()
         finally:
@@ -122,11 +123,15 @@ class MonitorPanel(Panel):
                 "marks": self._marks(), "owed": len(owed), "owing": next((f"{o['url']}: {o['problem']}" for o in owed if o["problem"]), "")}
 
     def _alert(self, alert: Any, rules: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
+        from workbench.monitor.units import quantity
+
         rule = rules.get(alert.rule)
         of = ", ".join(f"{k} {v}" for k, v in alert.labels.items())
-        return {"id": alert.id, "rule": alert.rule, "of": of, "summary": alert.summary, "value": alert.value,
-                "expression": rule["expression"] if rule else "", "since": alert.since, "began": alert.began, "ended": alert.ended,
-                "why": alert.why, "acknowledged": alert.acknowledged, "who": alert.who, "note": alert.note,
+        value = None if alert.value is None else quantity(alert.value, rule["metric"] if rule else "")
+        return {"id": alert.id, "rule": alert.rule, "of": of, "summary": alert.summary, "value": value,
+                "bound": rule["bound"] if rule else "", "expression": rule["expression"] if rule else "",
+                "since": alert.since, "began": alert.began, "ended": alert.ended, "why": alert.why,
+                "acknowledged": alert.acknowledged, "who": alert.who, "note": alert.note,
                 "opens": words.get(alert.labels.get("run", ""), "") or ("serve" if alert.labels.get("endpoint") else "")}
 
     def _marks(self) -> list[dict[str, Any]]:
@@ -135,7 +140,8 @@ class MonitorPanel(Panel):
         return marks(self.workspace, time.time() - 7 * 86_400)
 
     def _draw_board(self) -> None:
-        from workbench.monitor.charts import charts_of, label, run_of, unit
+        from workbench.monitor.charts import charts_of, label, run_of
+        from workbench.monitor.units import unit
 
         if self.editor.spec is None:
             return
@@ -160,10 +166,12 @@ class MonitorPanel(Panel):
         with self.hold_sync():
             super()._state()
             told, status = self.watching, self.status
-            if status.get("state") == "done" and told:
+            if status.get("state") == "done" and told:  # whether it watches is more than how the run that began it ended
                 firing = len(told["alerts"])
-                words = {"watching": "watching", "died": "the evaluator is not at work", "ended": "not watching"}.get(told["state"], "")
-                self.status = {**status, "words": f"{words} · {firing} alert{'s' * (firing != 1)}" if firing and words else words}
+                word, sign, state = {"watching": ("watching", "●", "done"), "died": ("not watching", "✕", "lost"),
+                                     "ended": ("not watching", "■", "done")}.get(told["state"], (None, status["sign"], "done"))
+                words = f"{firing} alert{'s' * (firing != 1)}" if firing else "the evaluator died" if told["state"] == "died" else ""
+                self.status = {**status, "said": word, "sign": sign, "state": state, "words": words}
 
     def _ended(self) -> None:
         super()._ended()
@@ -188,7 +196,13 @@ class MonitorPanel(Panel):
 
     def made(self, run: Run) -> dict[str, Any]:
         files = (run.result or {}).get("files") or {}
-        return {**super().made(run), "files": {n: str(self.workspace.root / p) for n, p in files.items()}}
+        watch = self._kept()
+        return {"result": run.result, "html": watch._repr_html_() if watch.wanted else "",
+                "files": {n: str(self.workspace.root / p) for n, p in files.items()}}
+
+    def pictured(self, run: Run) -> Any:  # noqa: ARG002 - it made the watch of this name
+        watch = self._kept()
+        return watch if watch.wanted else None
 
     def next_step(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002 - whatever it watches
         for path in ("pipeline.yaml", "notebooks/pipeline.yaml"):

@@ -38,7 +38,7 @@ def test_health_and_rules_say_what_is(workspace, at_work):
     states = {r["name"]: r["state"] for r in rule_states(watch)}
     assert (states["full"], states["soon"], states["never"], states["run-nan"], states["run-stuck"]) == (
         "firing", "pending", "no data", "firing", "ok")
-    assert next(r for r in rule_states(watch) if r["name"] == "soon")["expression"] == "workbench_machine_load above -1 for 1000 s"
+    assert next(r for r in rule_states(watch) if r["name"] == "soon")["expression"] == "workbench_machine_load above -1 for 16 min 40 s"
     told = {h["word"]: (h["state"], h["sign"], h["count"]) for h in health(watch, SPEC)}
     assert told["machines"] == ("alert", "▲", 1) and told["train"] == ("alert", "▲", 1)
     assert told["data"] == ("none", "○", 0) and told["monitor"] == ("unknown", "?", 0)

@@ -64,7 +64,7 @@ export function makeChart({ title, unit = "step", ask, height = 160, over = "ste
     if (!(y0 <= y1)) [y0, y1] = log ? [1, 10] : [0, 1];
     const box = { w: canvas.clientWidth, h: canvas.clientHeight };
     const wanted = Math.max(2, box.h / 44);
-    if (measure === "of 1" && !log && y1 <= 1) [y0, y1] = [Math.min(0, y0), Math.max(y1, 0.1)];
+    if (!log && (measure === "of 1" || measure === "B")) y0 = Math.min(0, y0); // of room and shares the whole counts: a small change is shown small
     const ticks = log ? logTicks(y0, y1 > y0 ? y1 : y0 * 1.1, wanted) : ticksOf(y0, y1, wanted);
     y0 = Math.min(y0, ticks[0]); y1 = Math.max(y1, ticks[ticks.length - 1]);
     const wide = Math.max(1, box.w - EDGE.left - EDGE.right);
@@ -105,7 +105,7 @@ export function makeChart({ title, unit = "step", ask, height = 160, over = "ste
     }
     pen.textBaseline = "alphabetic"; pen.textAlign = "center";
     const live = timed && !viewed() && Boolean(range);
-    const along = timed ? timeTicks(at.x0, at.x1, Math.max(2, at.box.w / 120), live) : ticksOf(at.x0, at.x1, Math.max(2, at.box.w / 110)).map((x) => [x, short(x)]);
+    const along = timed ? timeTicks(at.x0, at.x1, Math.max(2, at.box.w / 120), live) : (at.x1 > at.x0 ? ticksOf(at.x0, at.x1, Math.max(2, at.box.w / 110)) : [at.x0]).map((x) => [x, short(x)]);
     for (const [x, text] of along) {
       const place = at.px(x);
       const half = pen.measureText(text).width / 2;

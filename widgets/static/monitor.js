@@ -78,7 +78,7 @@ function monitorAlerts(ctx) {
   const ended = h("details", { class: "wbp-more" }, h("summary", {}, "Ended alerts ", count), past);
   const element = h("section", { class: "wbp-block wbp-monitor-alerts", "aria-label": "Alerts" }, h("h3", {}, "Alerts"), nothing, list, ended);
   const lines = new Map();
-  const value = (a) => (a.value === null || a.value === undefined ? "" : `${figure(a.value)} · `);
+  const value = (a) => (a.value === null || a.value === undefined ? "" : `${clean(a.value)}${a.bound ? `, ${clean(a.bound)}` : ""} · `);
 
   function line(alert) {
     const about = h("span", { class: "wbp-muted wbp-monitor-about" });
@@ -95,8 +95,8 @@ function monitorAlerts(ctx) {
       const yes = now.acknowledged !== null;
       element_.classList.toggle("wbp-monitor-isknown", yes);
       fill(sign, h("span", { "aria-hidden": "true" }, yes ? "◐" : "▲"), h("span", { class: "wbp-unseen" }, yes ? "acknowledged" : "firing"));
-      about.textContent = `${value(now)}${clean(now.expression)} · since ${clock(now.since)}, for ${span(Math.max(0, told.now - now.since))}`;
-      about.title = momentText(now.since);
+      about.textContent = `${value(now)}since ${clock(now.since)}, for ${span(Math.max(0, told.now - now.since))}`;
+      about.title = `${momentText(now.since)}. Fires when ${clean(now.expression)}`;
       knows.hidden = yes; open.hidden = !now.opens; if (yes) form.hidden = true;
       knows.disabled = back.disabled = ctx.panel.readonly;
       const text = yes ? `${now.who}|${now.note}|${now.acknowledged}` : "";
@@ -268,7 +268,7 @@ function monitorRules(ctx) {
     const rules = told.rules || [];
     element.hidden = !rules.length;
     count.textContent = String(rules.length);
-    const now = JSON.stringify(rules.map((r) => ({ ...r, value: figure(r.value, 3), waits: r.state === "pending" ? Math.round((told.now - r.since) / 5) : 0 })));
+    const now = JSON.stringify(rules.map((r) => ({ ...r, value: 0, waits: r.state === "pending" ? Math.round((told.now - r.since) / 5) : 0 })));
     if (now === before || body.contains(document.activeElement)) return;
     before = now;
     fill(body, rules.map((rule) => {
@@ -278,7 +278,7 @@ function monitorRules(ctx) {
         h("option", { value: "" }, rule.silence ? `silent until ${clock(rule.silence.until).slice(0, 5)}` : "tells"), rule.silence ? h("option", { value: "0" }, "tell again") : null, MONITOR_SILENCES.map(([seconds, words]) => h("option", { value: String(seconds) }, `silent for ${words}`)));
       silence.title = rule.silence ? clean(`Silenced by ${rule.silence.who}${rule.silence.note ? `: ${rule.silence.note}` : ""}`) : "Whether webhooks are told of it";
       return h("tr", { class: `wbp-monitor-rule-${rule.state.replace(" ", "-")}` }, h("td", { class: "wbp-monitor-state" }, h("span", { class: "wbp-monitor-sign", "aria-hidden": "true" }, sign), ` ${word}${since}`),
-        h("th", { scope: "row" }, said(rule.name), rule.builtin ? h("span", { class: "wbp-muted" }, " built in") : null), h("td", {}, said(rule.expression), rule.summary ? h("div", { class: "wbp-muted" }, said(rule.summary)) : null), h("td", { class: "wbp-number" }, rule.value === null ? "–" : figure(rule.value, 3)), h("td", {}, silence));
+        h("th", { scope: "row" }, said(rule.name), rule.builtin ? h("span", { class: "wbp-muted" }, " built in") : null), h("td", {}, said(rule.expression), rule.summary ? h("div", { class: "wbp-muted" }, said(rule.summary)) : null), h("td", { class: "wbp-number" }, clean(rule.shown)), h("td", {}, silence));
     }));
   } };
 }
@@ -321,12 +321,16 @@ VIEWS.monitor = {
     let [asked, timer, before] = [0, null, ""];
     async function look() {
       asked += 1;
+      tried = performance.now();
       const mine = asked;
       const found = (await ctx.ask("trial").catch(() => ({ value: [] }))).value;
       if (mine !== asked) return;
       box.hidden = !found.length;
       fill(list, found.map((one) => h("li", { class: "wbp-monitor-tried" }, h("span", { class: "wbp-monitor-sign", "aria-hidden": "true" }, !one.known ? "○" : one.fired ? "▲" : "✓"), h("div", {}, h("b", {}, said(one.name)), " ", said(one.expression, "wbp-muted"), h("div", {}, said(one.text)), one.times.length ? h("div", { class: "wbp-muted" }, one.times.slice(-5).map((t) => `${clock(t.began)}${t.ended ? `–${clock(t.ended)}` : " and on"}`).join(", ")) : null))));
     }
+    let tried = 0;
+    // What nothing was known of is tried again as more is recorded.
+    ctx.on("watching", () => { if (box.offsetParent && performance.now() - tried > 10_000 && list.textContent) look(); });
     const show = () => {
       const edit = ctx.get("edit");
       const rules = JSON.stringify([edit.valid, edit.mapping.rules || []]);
@@ -340,7 +344,7 @@ VIEWS.monitor = {
     show();
   },
   results(ctx, element, results) {
-    element.append(...[monitorFiles(ctx, Object.values(results.files || {})), results.html ? markup(results.html) : null].filter(Boolean));
+    element.append(...[results.html ? markup(results.html) : null, monitorFiles(ctx, Object.values(results.files || {}))].filter(Boolean));
   },
 };
 

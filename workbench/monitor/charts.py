@@ -9,21 +9,12 @@ from ..journal import ENDED, Entry, Journal
 from ..workspace import Workspace
 from .history import History, is_counter
 from .spec import Chart, Curve, MonitorSpec
+from .units import unit
 
-UNITS = (("_seconds_total", "s a second"), ("_bytes_total", "B a second"), ("_per_second", "a second"), ("_total", "a second"),
-         ("_count", "a second"), ("_sum", "a second"),
-         ("_bytes", "B"), ("_seconds", "s"), ("_ratio", "of 1"), ("_celsius", "°C"), ("_watts", "W"))
-OF_RUNS = {"loss": "nats a token", "bits_per_byte": "bits a byte", "tokens_per_second": "tokens a second", "learning_rate": "",
-           "gradient_norm": ""}
 MACHINE = (("Processor", "workbench_machine_cpu_ratio"), ("Memory that is free", "workbench_machine_memory_available_bytes"),
            ("Disk that is free", "workbench_machine_disk_free_bytes"))
 RUNS = 60
 """Runs whose curves are offered, the newest first."""
-
-
-def unit(metric: str) -> str:
-    """The unit of what a metric shows, in words; empty where it has none."""
-    return next((u for end, u in UNITS if metric.endswith(end)), OF_RUNS.get(metric, ""))
 
 
 def label(of: str, metric: str, labels: dict[str, str] | None = None) -> str:

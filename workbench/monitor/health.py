@@ -9,8 +9,9 @@ from ..journal import ENDED, Entry, Journal
 from ..workspace import Workspace
 from .alerts import Alert
 from .history import History
-from .rules import BUILTIN, expression
+from .rules import BUILTIN, bound, expression
 from .spec import Absence, MonitorSpec
+from .units import quantity
 from .watch import Watch
 
 PARTS = ("data", "train", "assess", "serve", "monitor", "pipeline", "machines")
@@ -112,6 +113,8 @@ def rule_states(watch: Watch) -> list[dict[str, Any]]:
                       "builtin": rule.name in built_in and rule.name not in own, "for": rule.lasts,
                       "since": min((s["since"] for s in firing or pending), default=None), "firing": len(firing), "pending": len(pending),
                       "series": looked["series"] if looked else 0, "value": looked["value"] if looked else None,
+                      "shown": quantity(looked["value"], rule.metric) if looked and looked["value"] is not None else "–",
+                      "bound": bound(rule), "metric": rule.metric,
                       "silence": silences.get(rule.name)})
     order = {"firing": 0, "pending": 1, "not looked": 3, "no data": 3, "ok": 2}
     return sorted(found, key=lambda r: order[r["state"]])

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..drawing import duration
 from .metrics import Samples
 from .spec import Absence, MonitorSpec, Rule, Threshold
+from .units import quantity
 
 BUILTIN: tuple[Threshold, ...] = (
     Threshold(name="endpoint-down", metric="workbench_endpoint_up", below=1, lasts=4,
@@ -77,7 +79,7 @@ def sentence(rule: Rule, observation: Observation) -> str:
         return rule.summary
     if isinstance(rule, Absence):
         return f"{rule.metric} has had no value for {rule.lasts:g} s"
-    value = "unknown" if observation.value is None else f"{observation.value:g}"
+    value = "unknown" if observation.value is None else quantity(observation.value, rule.metric)
     return f"{rule.metric} is {value}: {bound(rule)}" + (f" for {rule.lasts:g} s" if rule.lasts else "")
 
 
@@ -90,7 +92,7 @@ def expression(rule: Rule) -> str:
     't of gpu 0 above 80 for 30 s'
     """
     of = f"{rule.metric} of {', '.join(f'{k} {v}' for k, v in rule.labels.items())}" if rule.labels else rule.metric
-    lasts = f" for {rule.lasts:g} s" if rule.lasts else ""
+    lasts = f" for {duration(rule.lasts) if rule.lasts >= 60 else f'{rule.lasts:g} s'}" if rule.lasts else ""
     if isinstance(rule, Absence):
         return f"{of} has no value{lasts}"
     return f"{of} {bound(rule)}{lasts}"
@@ -100,4 +102,4 @@ def bound(rule: Rule) -> str:
     """The bound of a rule: ``above 80``, ``below 1``, ``above 80 or below 1``."""
     if isinstance(rule, Absence):
         return "no value"
-    return " or ".join(f"{word} {b:g}" for word, b in (("above", rule.above), ("below", rule.below)) if b is not None)
+    return " or ".join(f"{word} {quantity(b, rule.metric)}" for word, b in (("above", rule.above), ("below", rule.below)) if b is not None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..drawing import duration, number
+from ..drawing import duration
 from .alerts import Standing, step
 from .history import History
 from .rules import Observation, observe
 from .spec import Absence, Rule
+from .units import quantity
 
 
 def trial(rule: Rule, history: History, begin: float, end: float, *, stale: float = 6.0) -> dict[str, Any]:
@@ -61,5 +62,5 @@ def words(tried: dict[str, Any], rule: Rule) -> str:
     if spent:
         said += f", for {duration(spent)} altogether"
     if tried["least"] is not None:
-        said += f"; its values lay between {number(float(tried['least']))} and {number(float(tried['greatest']))}"
+        said += f"; its values lay between {quantity(tried['least'], rule.metric)} and {quantity(tried['greatest'], rule.metric)}"
     return said + "."
