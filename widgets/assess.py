@@ -98,7 +98,8 @@ class AssessPanel(Panel):
             return None
         look = {"label": "See why", "tab": "results"}
         if not made["passed"]:
-            broken = [f"{r['label']}: {r['word']}" for t in made["themes"] for r in t["rows"] if r["status"] not in ("pass", "waived", "none")]
+            rows = [r for theme in made["themes"] for r in theme["rows"]]
+            broken = [f"{r['label']}: {r['word']}" for r in rows if r["status"] not in ("pass", "waived", "none")]
             more = f", and {len(broken) - 2} more" if len(broken) > 2 else ""
             return {"level": "warning", "text": f"{made['model']} must not be deployed. {'; '.join(broken[:2])}{more}", "action": look}
         ending = [w for w in made["waivers"] if w["counts"] and w["days"] <= SOON]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..drawing import duration
 from ..errors import RunFailedError, WorkbenchError
 from ..events import Events
-from ..journal import ENDED, Journal
+from ..journal import ENDED, Entry, Journal
 from ..storage import digest_json, write_atomic
 from ..workspace import Workspace
+from .board import Board
 from .cache import Cache, Plan, Record, explain, plan, products
 from .graph import GOOD, Graph, State
 from .notebook import Execution
@@ -63,6 +64,27 @@ def inputs(spec: PipelineSpec, workspace: Workspace) -> dict[str, str]:
     """Digests of the notebooks' code and of the specs; refuses what can't run, all problems at once."""
     return {name: digest_json([step.notebook.parts(), step.spec.to_dict() if step.spec else None])
             for name, step in bind(spec, workspace).items()}
+
+
+def estimate(spec: PipelineSpec, workspace: Workspace) -> dict[str, Any]:
+    """How many steps would be done and how many are found; as long as those to be done took when they were last made."""
+    plans = explain(spec, workspace)
+    cache, todo = Cache(workspace), [p for p in plans if p.state != "cached"]
+    known = [record.seconds for p in todo if (record := cache.latest(spec.name, p.step))]
+    told: dict[str, Any] = {"seconds": round(sum(known), 1)} if todo and len(known) == len(todo) else {}
+    return {**told, "steps to do": len(todo), "found": len(plans) - len(todo)}
+
+
+def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
+    """What a run that was stopped or failed goes on from: the steps that are done, if any is."""
+    board = Board()
+    board.take(Events(workspace).tail(entry.id, kinds=("mark",), limit=100_000))
+    board.settle(entry.state)
+    left = [s.node for s in board.steps.values() if s.node not in board.kept]
+    if not board.kept or not left:
+        return None
+    first = board.failing.node if board.failing else left[0]
+    return {"words": f"with {first}; kept: {', '.join(board.kept)}", "steps": board.kept}
 
 
 def execute(spec: PipelineSpec, run: RunContext) -> dict[str, Any]:

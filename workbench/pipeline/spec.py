@@ -15,7 +15,7 @@ class Step(Part):
     """One notebook and the spec that is put into its ``parameters`` cell."""
 
     name: Name
-    notebook: str
+    notebook: str = Field(json_schema_extra={"refers": "notebook"})
     """path of the notebook, relative to the pipeline's file"""
     spec: str | dict[str, Any] | None = None
     """path of the spec (relative to the pipeline's file) or the spec itself; none: the notebook's own"""
