@@ -61,6 +61,22 @@ def new(directory: Annotated[str, typer.Argument(metavar="DIRECTORY", help="Made
     say(f"next: cd {directory}, then: workbench open, or: workbench data FILES --name NAME")
 
 
+def save(folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to write, seen from the workspace; made if need be.")],
+         runs: Annotated[list[str] | None, typer.Argument(metavar="RUNS", help="Runs to write down, by their ids; none: those of the "
+                                                                                "latest work, from dataset to endpoint.")] = None,
+         name: Annotated[str | None, typer.Option("--name", help="Name of the pipeline; none: the folder's.")] = None) -> None:
+    """Write runs down as a pipeline and its notebooks."""
+    from ..chain import read_chain
+    from ..pipeline.saved import save as write
+    from ..runs import attach
+    from ..workspace import Workspace
+
+    workspace = Workspace.find()
+    path = write([attach(r, workspace) for r in runs or read_chain(workspace).runs], folder, name=name, workspace=workspace)
+    say(path)
+    say(f"next: workbench pipeline {workspace.relative(path)}")
+
+
 def notebooks() -> Path:
     """Where the package keeps its notebooks: inside itself when installed, beside itself in a clone.
 
@@ -83,3 +99,4 @@ def notebooks() -> Path:
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command(epilog=examples("workbench new bot && cd bot"))(new)
+    app.command(epilog=examples("workbench save nightly", "workbench save nightly data-0412 train-0412 --name nightly"))(save)
