@@ -225,7 +225,7 @@ def is_driven(workspace: Workspace, entry: Entry) -> bool:
     """True while a driver works on a run, or has just been asked to."""
     if entry.place == "process":
         return processes.find(workspace, f"run/{entry.id}") is not None or time.time() - entry.submitted < 1
-    if entry.place == "cluster" and not workspace.settings.cluster.address and cluster.running(workspace) is None:
+    if entry.place == "cluster" and cluster.running(workspace) is None:
         return False
     # A worker can be busy for a while before it takes a driver up; a resubmitted key costs nothing.
     return time.time() - (entry.beat or entry.submitted) < SILENCE

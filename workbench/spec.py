@@ -308,7 +308,7 @@ def _walk(cls: type[BaseModel], location: tuple) -> tuple[list[type[BaseModel]],
     for key in location:
         fields = [o.model_fields[key].annotation for o in options if key in o.model_fields]
         tagged = [o for o in options if any(f.default == key for f in o.model_fields.values())]
-        if isinstance(key, str) and not fields and tagged and len(options) > 1:
+        if isinstance(key, str) and tagged and len(options) > 1:
             options = tagged
             continue
         path.append(str(key))

@@ -7,49 +7,17 @@ import secrets as random_secrets
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from .audit import AuditLog
 from .errors import NotFoundError, Problem, SpecError, WorkspaceError
-from .spec import Part, problems
+from .settings import Settings
+from .spec import problems
 from .storage import storage_errors, write_atomic
 
 FORMAT = 1
 """Format of ``.workbench``; a newer one is refused."""
-
-
-class ClusterSettings(Part):
-    """What ``[cluster]`` in ``workbench.toml`` may say."""
-
-    address: str | None = None
-    """address of a running Dask scheduler (tls://… or tcp://…); none: a local cluster"""
-    workers: int = Field(2, ge=1, le=256)
-    """worker processes of the local cluster"""
-    threads: int = Field(1, ge=1, le=256)
-    """threads a worker offers to data work"""
-    idle_minutes: float = Field(60, gt=0)
-    """minutes without work after which the local cluster ends"""
-    tls_ca: str | None = None
-    """file of the authority, for an address with TLS"""
-    tls_cert: str | None = None
-    """file of the client's certificate and key, for an address with TLS"""
-
-
-class Settings(Part):
-    """What ``workbench.toml`` may say; every field has a default."""
-
-    cluster: ClusterSettings = ClusterSettings()
-    tracking_uri: str | None = None
-    """MLflow tracking URI; none: a file in the workspace"""
-    secrets: dict[str, str] = {}
-    """name of a secret -> environment variable that holds it"""
-    prices: dict[str, float] = {}
-    """price of an hour of a machine, and of a kWh ("kwh")"""
-    policy: str | None = None
-    """path of the policy (YAML); none: the built-in one"""
-    log_level: Literal["debug", "info", "warning"] = "info"
 
 
 class Workspace:

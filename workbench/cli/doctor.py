@@ -156,20 +156,25 @@ def _disk(workspace: Workspace) -> Finding:
 
 def _cluster(workspace: Workspace) -> Finding:
     from .. import cluster
+    from ..errors import ClusterError
 
     settings = workspace.settings.cluster
-    if settings.address:
-        from ..errors import ClusterError
-
-        try:
-            workers = len(cluster.status(workspace).workers)
-        except ClusterError as error:
-            return Finding("cluster", "bad", str(error), "Start that scheduler, or take [cluster] address out of workbench.toml")
-        return Finding("cluster", "good" if workers else "bad", f"{settings.address}, {workers} workers",
-                       "" if workers else "Start workers for that scheduler")
-    address = cluster.running(workspace)
-    return Finding("cluster", "good", f"local, {address}") if address else Finding(
-        "cluster", "note", "none runs; the first run starts it", "workbench up starts it now")
+    try:
+        cluster.require(settings.kind)
+        found = cluster.status(workspace)
+        unseeing = cluster.blind(cluster.connect(workspace, start=False), workspace) if found and not found.local else {}
+    except ClusterError as error:
+        remedy = "Start that scheduler, or take [cluster] address out of workbench.toml" if settings.kind == "address" else error.hint
+        return Finding("cluster", "bad", str(error), remedy or "workbench down, then workbench up")
+    if found is None:
+        return Finding("cluster", "note", f"{settings.kind}: none runs; the first run starts it", "workbench up starts it now")
+    if unseeing:
+        return Finding("cluster", "bad", f"{found.words}; the workspace is not seen on {', '.join(sorted(unseeing))}",
+                       f"Share {workspace.root} with every machine: docs/clusters.md")
+    few = not found.workers and settings.minimum != 0
+    return Finding("cluster", "bad" if few and settings.kind == "address" else "note" if few else "good", found.words,
+                   "Start workers for that scheduler" if few and settings.kind == "address" else "They are asked for and not there yet"
+                   if few else "")
 
 
 def _ports() -> list[Finding]:

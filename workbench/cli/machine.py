@@ -14,16 +14,13 @@ def up(as_json: Json = False) -> None:
     from ..workspace import Workspace
 
     workspace = Workspace.find()
-    address = workspace.settings.cluster.address
-    if address:
-        cluster.connect(workspace)
-    else:
-        address = cluster.up(workspace)
+    address = cluster.up(workspace)
     again = [run.id for run in runs.recover(workspace)]
     if as_json:
         print_json({"cluster": address, "recovered": again})
         return
-    say(f"cluster: {address}")
+    found = cluster.status(workspace)
+    say(f"cluster: {found.words if found else address}")
     for run_id in again:
         say(f"goes on: {run_id}")
 

@@ -54,10 +54,10 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
                           allowed=f"more than {2 * spec.model.context:,} tokens for a context of {spec.model.context}",
                           hint="Add text, or set a smaller model.context")
     cluster = workspace.settings.cluster
-    if not cluster.address and spec.hardware.ranks > cluster.workers:
-        raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the local cluster has "
-                            f"{cluster.workers}; expected {cluster.workers} or fewer, or set workers = {spec.hardware.ranks} "
-                            "under [cluster] in workbench.toml")
+    if cluster.most is not None and spec.hardware.ranks > cluster.most:
+        raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
+                            f"{cluster.most}; expected {cluster.most} or fewer, or set {'maximum' if cluster.grows else 'workers'} = "
+                            f"{spec.hardware.ranks} under [cluster] in workbench.toml")
     return {"data": version.digest}
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from workbench import cluster, processes
+from workbench.cluster.security import security
 from workbench.errors import ClusterError
 from workbench.workspace import Workspace
 
@@ -34,7 +35,7 @@ def test_refuses_a_client_without_its_certificate(live):
     from distributed.security import Security
 
     other = Workspace(live.root / "other").open()
-    stranger = cluster._security(other)
+    stranger = security(other)
     with pytest.raises((OSError, TimeoutError)):
         Client(cluster.running(live), security=stranger, timeout=2)
     with pytest.raises((OSError, TimeoutError, ValueError)):
