@@ -229,7 +229,7 @@ EDITORS["data-steps"] = (ctx, field, path, at) => {
     const { by, of } = counts();
     for (const s of shown) {
       const found = s.on ? by[s.step] : null;
-      s.element.textContent = !s.on ? "off" : !found ? "" : [found.dropped ? `−${figure(found.dropped)}` : "−0", found.found ? `${figure(found.found)} redacted` : "", of].filter(Boolean).join(" · ");
+      s.element.textContent = !s.on ? "off" : !found ? "" : [found.dropped ? `−${figure(found.dropped)}` : "0", found.found ? `${figure(found.found)} redacted` : "", of].filter(Boolean).join(" · ");
     }
   }
   const list = EDITORS.list(ctx, field, path, at, { beside: (n) => {

@@ -74,7 +74,8 @@ function reviewHistogram(ctx, histogram, bounds) {
   const element = h("div", { class: "wbp-data-histogram" }, h("div", { class: "wbp-data-caption" }, h("b", {}, REVIEW_NAMES[histogram.name]), says), h("div", { class: "wbp-data-plot" }, bars, track), h("div", { class: "wbp-data-axis wbp-muted", "aria-hidden": "true" }, h("span", {}, low), h("span", {}, high)));
   return { element, draw() {
     for (const t of thumbs) t.draw(bounds.value(t.bound.field));
-    says.textContent = thumbs.map((t) => `${t.bound.says} ${reviewValue(histogram, bounds.value(t.bound.field))}`).join(", ");
+    const values = thumbs.map((t) => bounds.value(t.bound.field));
+    says.textContent = values.length > 1 ? `${figure(values[0])} … ${reviewValue(histogram, values[1])}` : thumbs.map((t) => `${t.bound.says} ${reviewValue(histogram, values[0])}`).join("");
   } };
 }
 
@@ -218,7 +219,7 @@ VIEWS.data.results = (ctx, element, results) => {
     const sum = found.goes + found.back;
     ctx.dataMoved = sum;
     const text = [found.goes ? `−${figure(found.goes)}` : "", found.back ? `+${figure(found.back)}` : ""].filter(Boolean).join(", ");
-    fill(moved, changed || sum ? [h("span", {}, sum ? `moved: ${text} records by this step` : "moved: no record"), sum ? button("See them", () => records.show({ show: "moved" }), { class: "wbp-button wbp-small" }) : null] : h("span", { class: "wbp-muted" }, "drag a bound, or use the arrow keys, to see what would move"));
+    fill(moved, changed || sum ? [h("span", {}, sum ? `moved: ${text} record${sum === 1 ? "" : "s"} by this step` : "moved: no record"), sum ? button("See them", () => records.show({ show: "moved" }), { class: "wbp-button wbp-small" }) : null] : h("span", { class: "wbp-muted" }, "drag a bound, or use the arrow keys, to see what would move"));
     records.moved();
   });
   const records = reviewRecords(ctx, results, bounds);
@@ -247,7 +248,7 @@ VIEWS.data.results = (ctx, element, results) => {
   const drawings = results.histograms.map((x) => reviewHistogram(ctx, x, bounds));
   bounds.drawings.push(...drawings.map((d) => d.draw));
   const noScores = results.modality === "image" ? "Images have no measures." : results.steps.includes("quality") ? "This version was made before measures were kept: run it again to move bounds here." : "The quality step is off or not there: put it among the steps to see measures and move bounds.";
-  const scores = h("section", { class: "wbp-block", "aria-label": "Scores" }, h("h3", {}, "Scores"), drawings.length ? [h("div", { class: "wbp-data-histograms" }, drawings.map((d) => d.element)), moved] : h("p", { class: "wbp-muted" }, noScores));
+  const scores = h("section", { class: "wbp-block", "aria-label": "Scores" }, h("div", { class: "wbp-bar" }, h("h3", {}, "Scores"), drawings.length ? h("span", { class: "wbp-data-legend wbp-muted" }, h("i", { class: "wbp-data-iskept" }), "kept", h("i", { class: "wbp-data-isdropped" }), "dropped") : null), drawings.length ? [h("div", { class: "wbp-data-histograms" }, drawings.map((d) => d.element)), moved] : h("p", { class: "wbp-muted" }, noScores));
   element.append(h("div", { class: "wbp-data-head" }, h("div", { class: "wbp-data-sum" }, h("span", {}, figure(results.read)), h("span", { "aria-label": "of which" }, " → "), h("b", {}, figure(results.kept)), h("span", {}, " kept")),
     h("div", { class: "wbp-data-bar", role: "img", "aria-label": `${Math.round(1000 * share) / 10} % kept` }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "wbp-muted" }, `${Math.round(1000 * share) / 10} %`), h("span", { class: "wbp-bar" }, version, others.length ? compare : null), difference),
   h("p", { class: "wbp-muted wbp-data-splits" }, `${splits}${weight ? ` · ${dataBytes(weight)} of text` : ""}`),
