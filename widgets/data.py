@@ -97,8 +97,8 @@ class DataPanel(Panel):
         last = sources[-1] if sources else {}
         if kind != "files":
             sources.append({"kind": kind, **({"max_megabytes": 1.0} if kind == "python-docs" else {})})
-        elif last.get("kind") == "files" and _format(last["paths"]) == _format(paths) and not last.get("text"):
-            sources[-1] = {**last, "paths": list(dict.fromkeys([*last["paths"], *paths]))}
+        elif last.get("kind") == "files" and not last.get("text") and (not last.get("paths") or _format(last["paths"]) == _format(paths)):
+            sources[-1] = {**last, "paths": list(dict.fromkeys([*(last.get("paths") or ()), *paths]))}
         else:
             sources.append({"kind": "files", "paths": list(paths)})
         if not mapping.get("name"):

@@ -211,7 +211,7 @@ class Home(anywidget.AnyWidget):
         """Open the data panel: with the working example, or to be filled with the person's own files."""
         from .data import DataPanel
 
-        spec = DataPanel.EXAMPLE if how == "example" else {"sources": [{"kind": "files", "paths": []}]}
+        spec = DataPanel.EXAMPLE if how == "example" else None
         return self.ask_open(word="data", spec=spec)
 
     def ask_close(self, model: str) -> None:
@@ -233,6 +233,10 @@ class Home(anywidget.AnyWidget):
     def act_recover(self, run: str) -> None:
         """Attach again to a run that was lost sight of."""
         runs.attach(run, self.workspace).recover()
+        self._look()
+
+    def act_acknowledge(self, need: str) -> None:
+        self.outlook.acknowledge(need)
         self._look()
 
     def act_dismiss(self, need: str) -> None:

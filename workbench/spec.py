@@ -299,6 +299,10 @@ def _problem(cls: type[BaseModel], error: dict[str, Any]) -> Problem:
         sign, bound = {"greater_than": (">", "gt"), "greater_than_equal": ("≥", "ge"),
                        "less_than": ("<", "lt"), "less_than_equal": ("≤", "le")}[kind]
         return Problem(path, f"received {shown}; expected a number {sign} {context.get(bound)}")
+    if kind in ("too_short", "too_long") and context.get("field_type") != "Set":
+        least, most = context.get("min_length"), context.get("max_length")
+        bound, count = ("at least", least) if kind == "too_short" else ("at most", most)
+        return Problem(path, f"received {shown}; expected {bound} {count} {'item' if count == 1 else 'items'}")
     return Problem(path, f"received {shown}; {error['msg'][:1].lower()}{error['msg'][1:]}")
 
 
