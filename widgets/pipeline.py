@@ -289,6 +289,8 @@ def _cells(notebook: Notebook, step: Standing, *, executed: bool) -> list[dict[s
             state = "running" if number == step.cell else "done" if number < step.cell else "waiting"
         if any(o.get("output_type") == "error" for o in cell.get("outputs", ())):
             state = "failed"
+        if not is_code:
+            state = "waiting"
         seconds = (about.get("papermill") or {}).get("duration")
         text = "".join(plain("".join(o["text"])) for o in cell.get("outputs", ()) if o.get("output_type") == "stream")
         shown.append({"number": number, "code": code if is_code and not put_in else None, "kind": "code" if is_code else "text",

@@ -12,7 +12,7 @@ function pipelineCell(cell) {
   const lines = cell.source.split("\n");
   const first = lines.find((l) => l.trim()) || "";
   const body = h("pre", { class: "wbp-pre", tabindex: "0" }, clean(cell.source), cell.said ? h("span", { class: "wbp-pipeline-said" }, `\n\n${clean(cell.said)}`) : null);
-  const now = cell.state === "running" || cell.state === "failed";
+  const now = cell.state === "running";
   return h("li", { class: "wbp-pipeline-cell", "data-state": cell.state }, h("details", { open: now },
     h("summary", {}, h("span", { class: "wbp-pipeline-cellname" }, h("span", { "aria-hidden": "true" }, cell.kind === "code" ? `${cell.sign} ` : ""), name, cell.kind === "code" ? h("span", { class: "wbp-unseen" }, ` ${cell.state}`) : null), h("code", { class: "wbp-pipeline-first" }, said(first.slice(0, 120))), h("span", { class: "wbp-muted wbp-pipeline-took" }, clean(cell.took))), body));
 }
@@ -154,6 +154,7 @@ VIEWS.pipeline = {
       const cached = nodes.filter((n) => n.state === "cached").map((n) => n.node);
       fill(found, cached.length ? ["◆ found, not repeated: ", said(cached.join(", "))] : "");
       tool.hidden = Boolean(status.active) || !status.run;
+      if (status.active && !report.element.hidden) { report.element.hidden = true; tool.setAttribute("aria-expanded", "false"); }
       clearTimeout(asking);
       asking = setTimeout(() => step.show(selected), 60);
     }

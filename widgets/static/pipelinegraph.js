@@ -30,6 +30,8 @@ export function makePipelineGraph({ label, pick }) {
       parts.set(node.node, part);
     }
     fill(columns, made);
+    const far = now.flatMap((n) => n.needs.filter((m) => parts.has(m) && now.find((o) => o.node === m).column < n.column - 1)).length;
+    element.style.setProperty("--wbp-pipeline-above", `${16 + 4 * Math.ceil((5 * far) / 4)}px`);
     const at = new Map(now.map((n, i) => [n.node, i]));
     columns.onkeydown = (event) => {
       const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -47,14 +49,18 @@ export function makePipelineGraph({ label, pick }) {
     edges.setAttribute("width", box.width); edges.setAttribute("height", box.height);
     edges.replaceChildren();
     const place = (name) => { const r = parts.get(name).element.getBoundingClientRect(); return { left: r.left - box.left, right: r.right - box.left, top: r.top - box.top, bottom: r.bottom - box.top, x: (r.left + r.right) / 2 - box.left, y: (r.top + r.bottom) / 2 - box.top }; };
+    let lifted = 0;
+    const columnOf = new Map(now.map((n) => [n.node, n.column]));
     for (const node of now) {
       for (const need of node.needs) {
         if (!parts.has(need)) continue;
         const [a, b] = [place(need), place(node.node)];
         const across = b.left >= a.right;
         // An edge over a column between goes above what stands there.
-        const far = across && now.find((n) => n.node === need).column < node.column - 1;
-        const lift = far ? Math.min(a.top, b.top) - 10 : 0;
+        const far = across && columnOf.get(need) < node.column - 1;
+        const between = now.filter((n) => n.column > columnOf.get(need) && n.column < node.column).map((n) => place(n.node).top);
+        if (far) lifted += 1;
+        const lift = far ? Math.min(a.top, b.top, ...between) - 6 - 5 * lifted : 0;
         const middle = (a.right + b.left) / 2;
         const path = far ? `M${a.x},${a.top} C${a.x},${lift} ${a.x + 16},${lift} ${a.x + 24},${lift} L${b.x - 24},${lift} C${b.x - 16},${lift} ${b.x},${lift} ${b.x},${b.top - 5}`
           : across ? `M${a.right},${a.y} C${middle},${a.y} ${middle},${b.y} ${b.left - 5},${b.y}`
