@@ -111,7 +111,7 @@ def main(connection: Connection, argument: dict[str, Any]) -> None:
         control.send("done", value=value)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the driver must hear of it
         sys.stderr.write(traceback.format_exc())
-        control.send("error", error=_described(error))
+        control.send("error", error=_described(error) | {"step": control.step})
         sys.stderr.flush()
         os._exit(1)
 

@@ -235,7 +235,7 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
                                    f"in {gang.logs}") from lost
             continue
         except RankError as error:
-            error.place = f"rank {error.cause.get('rank')}, step {recorder.step + 1:,}"
+            error.place = f"rank {error.cause.get('rank')}, step {error.cause.get('step', 0):,}"
             error.hint = error.hint or _what_next(error.cause)
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
