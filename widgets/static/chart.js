@@ -2,7 +2,7 @@
 import { h, fill, button, figure, floats, clean, colourOf, shade, fresh } from "./element.js";
 import { ticksOf, logTicks, timeTicks, relative, momentText, short, measured, smoothed } from "./axis.js";
 
-const EDGE = { left: 56, right: 12, top: 10, bottom: 24 };
+const EDGE = { left: 56, right: 12, top: 18, bottom: 24 };
 const SMOOTHING = [0, 0.02, 0.05, 0.1];
 const MARK_SIGNS = { deploy: "▲", spec: "◆", restart: "↻", alert: "!" };
 const TABLE_ROWS = 40;
@@ -34,7 +34,7 @@ export function makeChart({ title, unit = "step", ask, height = 160, over = "ste
   const plot = h("div", { class: "wbp-plot", title: hint }, canvas, tip);
   const figureElement = h("figure", { class: "wbp-chart" }, caption, legend, plot, h("div", { class: "wbp-readline" }, readout), table);
   const series = [];
-  let [own, cursor, drag, pending, tabulated] = [null, null, null, 0, 0];
+  let [own, cursor, drag, pending, tabulated, later] = [null, null, null, 0, 0, 0];
   const me = {};
 
   const viewed = () => (group ? group.view : own);
@@ -213,7 +213,12 @@ export function makeChart({ title, unit = "step", ask, height = 160, over = "ste
   }
 
   function tabulate(at_once) {
-    if (table.hidden || (!at_once && performance.now() - tabulated < 1000)) return;
+    if (table.hidden) return;
+    if (!at_once && performance.now() - tabulated < 1000) { // what came too soon is in the next
+      clearTimeout(later);
+      later = setTimeout(() => tabulate(true), 1000);
+      return;
+    }
     tabulated = performance.now();
     const { x0, x1 } = scale();
     const longest = shown().reduce((best, s) => (s.points.length > best.length ? s.points : best), []);
@@ -353,7 +358,7 @@ export function makeChart({ title, unit = "step", ask, height = 160, over = "ste
       const one = series.find((s) => s.run === run && s.name === name);
       if (one) load(one);
     },
-    close() { sized.disconnect(); themed.disconnect(); if (group) group.charts.delete(me); },
+    close() { sized.disconnect(); themed.disconnect(); clearTimeout(later); if (group) group.charts.delete(me); },
   });
   if (group) group.charts.add(me);
   state();

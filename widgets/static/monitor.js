@@ -84,8 +84,14 @@ function monitorAlerts(ctx) {
     const about = h("span", { class: "wbp-muted wbp-monitor-about" });
     const known = h("div", { class: "wbp-monitor-known" });
     const note = h("input", { type: "text", class: "wbp-input", placeholder: "what you do about it (optional)", "aria-label": "Note", maxlength: "300" });
-    const form = h("form", { class: "wbp-bar wbp-monitor-note", hidden: true, onsubmit: (event) => { event.preventDefault(); form.hidden = true; ctx.tell("acknowledge", { alert: alert.id, note: note.value }); } },
-      note, h("button", { type: "submit", class: "wbp-button wbp-small wbp-primary" }, "Acknowledge"), button("Cancel", () => { form.hidden = true; knows.focus(); }, { class: "wbp-button wbp-small" }));
+    const send = () => { form.hidden = true; ctx.tell("acknowledge", { alert: alert.id, note: note.value }); };
+    note.addEventListener("keydown", (event) => { // JupyterLab takes Enter from forms
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault(); event.stopPropagation();
+      if (event.key === "Enter") send(); else { form.hidden = true; knows.focus(); }
+    });
+    const form = h("div", { class: "wbp-bar wbp-monitor-note", role: "group", "aria-label": "Acknowledge", hidden: true },
+      note, button("Acknowledge", send, { class: "wbp-button wbp-small wbp-primary" }), button("Cancel", () => { form.hidden = true; knows.focus(); }, { class: "wbp-button wbp-small" }));
     const knows = button("Acknowledge", () => { form.hidden = !form.hidden; if (!form.hidden) note.focus(); }, { class: "wbp-button wbp-small" });
     const back = button("Take back", () => ctx.tell("withdraw", { alert: alert.id }), { class: "wbp-button wbp-small wbp-link" });
     const open = button("Open", () => ctx.tell("open", { alert: alert.id }), { class: "wbp-button wbp-small", "aria-label": `Open what ${clean(alert.rule)} tells of` });
@@ -135,16 +141,19 @@ function monitorPicker(ctx, picked) {
   const says = h("p", { class: "wbp-muted", role: "status" });
   const element = h("div", { class: "wbp-monitor-picker", hidden: true }, h("div", { class: "wbp-bar" }, h("h3", {}, "Add a curve"), h("span", { class: "wbp-space" }), button("Close", () => close(), { class: "wbp-button wbp-small" })), box, says, list);
   box.setAttribute("aria-controls", list.id);
-  let [asked, at, offers, chart, opener] = [0, 0, [], null, null];
+  let [asked, at, offers, chart, opener, behind, entered] = [0, 0, [], null, null, false, false];
   async function search() {
     asked += 1;
     const mine = asked;
-    const found = (await ctx.ask("offered", { text: box.value })).value;
+    [behind, entered] = [true, false];
+    const found = (await ctx.ask("offered", { text: box.value }).catch(() => ({ value: [] }))).value;
     if (mine !== asked) return;
-    [offers, at] = [found, 0];
+    [offers, at, behind] = [found, 0, false];
+    if (entered && found.length) return void choose(0);
     says.textContent = found.length ? `${found.length}${found.length >= 60 ? " or more" : ""} curves` : "Nothing matches. What an endpoint or the machine measures appears once somebody watches.";
     fill(list, found.map((one, n) => h("li", { role: "option", id: `${list.id}-${n}`, onclick: () => choose(n) }, said(one.label), h("span", { class: "wbp-muted" }, [one.note, one.unit, one.over === "step" ? "over steps" : ""].filter(Boolean).map(clean).join(" · ")))));
     mark();
+    return undefined;
   }
   function mark() {
     [...list.children].forEach((li, n) => li.setAttribute("aria-selected", String(n === at)));
@@ -157,7 +166,7 @@ function monitorPicker(ctx, picked) {
   box.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (by) at = Math.max(0, Math.min(offers.length - 1, at + by));
-    else if (event.key === "Enter") choose(at);
+    else if (event.key === "Enter") { if (behind) entered = true; else choose(at); }
     else if (event.key === "Escape") close();
     else return;
     event.preventDefault(); event.stopPropagation();

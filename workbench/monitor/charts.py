@@ -42,7 +42,7 @@ def charts_of(spec: MonitorSpec, workspace: Workspace) -> tuple[Chart, ...]:
     kept = history.series()
     for of in dict.fromkeys(k.of for k in kept if k.of.startswith("endpoint/")):
         has = {k.metric for k in kept if k.of == of}
-        for title, metric in (("time within which 95 % are answered", "workbench_endpoint_p95_seconds"),
+        for title, metric in (("95 % are answered within", "workbench_endpoint_p95_seconds"),
                               ("requests", "workbench_endpoint_requests_per_second")):
             if metric in has:
                 found.append(Chart(title=f"{of.partition('/')[2]}: {title}", curves=(Curve(of=of, metric=metric),)))
@@ -100,6 +100,7 @@ def offered(workspace: Workspace, monitor: str, text: str = "", most: int = 60) 
             found.append({"of": f"run/{entry.id}", "metric": name, "labels": {}, "over": "step", "note": f"{entry.name}, {entry.state}"})
     for one in found:
         one["label"], one["unit"] = label(one["of"], one["metric"], one["labels"]), unit(one["metric"])
-    order = {"endpoint": 0, "train": 1, "run": 2, "machine": 3}
+    order = {"endpoint": 0, "train": 1, "run": 2, "machine": 4}
     kept_ = [o for o in found if all(w in f"{o['of']} {o['label']} {o['metric']} {o.get('note', '')}".lower() for w in words)]
-    return sorted(kept_, key=lambda o: order.get(o["of"].partition("/")[0], 1))[:most]
+    return sorted(kept_, key=lambda o: (order.get(o["of"].partition("/")[0], 1),
+                                         not o["metric"].startswith("workbench_machine_") and o["of"] == "machine"))[:most]
