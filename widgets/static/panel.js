@@ -152,6 +152,7 @@ function render({ model, el }) {
   function show() {
     const status = ctx.get("status");
     root.dataset.state = status.state;
+    root.setAttribute("aria-label", clean(`${ctx.panel.title} panel${status.name ? `, ${status.name}` : ""}`));
     title.show(status); buttons.show(); attention.show(); empty.show();
     if (before !== null && before !== status.state && status.state === "done") tabs.mark("results");
     // A run that begins from elsewhere is shown, unless somebody is at the form.
