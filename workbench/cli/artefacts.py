@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import waivers
 from .options import Detach, DryRun, Json, examples
 from .screen import one_line, print_json, print_table, say, tell
 
@@ -167,6 +168,7 @@ def audit(limit: Annotated[int, typer.Option("--limit", min=1, help="How many li
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command()(datasets)
+    waivers.add_to(models_app)
     app.add_typer(models_app, epilog=examples("workbench models", "workbench models alias notes-lm@v2 production"))
     app.add_typer(endpoints_app, epilog=examples("workbench endpoints", "workbench endpoints back notes"))
     app.command()(audit)
