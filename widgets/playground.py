@@ -45,8 +45,8 @@ class Playground:
         """Where the answer's words stand in the training text, and what made it: ``segments``, ``spans``, ``lineage``, ``missing``."""
         found = self._side(number, side)
         trace = Endpoint.open(self.name, self.workspace).trace(found.stream.id)
-        spans = sorted((s for s in trace["spans"] if s["records"]), key=lambda s: -len(s["text"]))
-        cut = segments(found.stream.text, [(s["start"], s["end"], "taught", str(n)) for n, s in enumerate(spans)], SHOWN)
+        spans = _apart(sorted((s for s in trace["spans"] if s["records"]), key=lambda s: -len(s["text"])))
+        cut = segments(found.stream.text, [(*_words(s), "taught", str(n)) for n, s in enumerate(spans)], SHOWN)
         told = [{"text": s["text"][:400], "characters": len(s["text"]), "times": s["occurrences"],
                  "records": [{k: r[k] for k in ("id", "source", "locator")} for r in s["records"]]} for s in spans]
         return {"segments": cut, "spans": told, "lineage": self._lineage(trace), "missing": trace["missing"]}
@@ -60,7 +60,7 @@ class Playground:
         begin = max(0, found["spans"][0][0] - 2000) if found["spans"] else 0
         spans = [(max(0, a - begin), b - begin, "taught", "") for a, b in found["spans"]]
         cut = [*([{"text": "… "}] if begin else []), *segments(text[begin:], spans, SHOWN)]
-        return {"title": f"{found['source']} · {found['locator']}", "segments": cut,
+        return {"title": found["locator"] or found["source"], "segments": cut,
                 "facts": {"source": found["source"], "place": found["locator"], "dataset": f"{dataset['name']} v{dataset['version']}",
                           "split": found["split"], "record": found["id"], "characters": f"{len(text):,}"}}
 
@@ -134,6 +134,21 @@ class Playground:
         from workbench.journal import Journal
 
         return run if run and any(e.id == run for e in Journal(self.workspace).entries(limit=100_000)) else ""
+
+
+def _apart(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of stretches that overlap, the one that stands first in the list."""
+    kept: list[dict[str, Any]] = []
+    for span in spans:
+        if all(span["end"] <= k["start"] or span["start"] >= k["end"] for k in kept):
+            kept.append(span)
+    return kept
+
+
+def _words(span: dict[str, Any]) -> tuple[int, int]:
+    """Start and end of a stretch without the blanks around it."""
+    text = span["text"]
+    return span["start"] + len(text) - len(text.lstrip()), span["end"] - (len(text) - len(text.rstrip()))
 
 
 def _beginning(text: str, most: int = 200) -> str:

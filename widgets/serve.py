@@ -294,6 +294,7 @@ class ServePanel(Playground, Panel):
         self.attach(run)
         self.editor.replace({**{k: v for k, v in spec.changed().items() if k not in ("word", "version")}, **kept})
         self.editor.base = {k: v for k, v in self.editor.mapping.items() if k not in kept}
+        self._drafts.keep({**self._drafts.base, **kept})  # what was deployed is no draft
         self._look(fresh=True)
         self._refresh()
 

@@ -1,5 +1,5 @@
 // The playground: ask, watch the answer come, see which record taught it, say whether it is right.
-import { h, fill, button, said, clean, copied, figure, clock, fresh, colourOf, shade } from "./element.js";
+import { h, fill, button, said, clean, copied, figure, clock, fresh, colourOf } from "./element.js";
 import { makeReader } from "./reader.js";
 
 const PLAY_STATES = { waiting: "waiting …", answering: "answering …", done: "", stopped: "stopped", failed: "no answer" };
@@ -18,7 +18,7 @@ export function serveColour(ctx, reference) {
 }
 
 export function serveDot(ctx, reference) {
-  return h("i", { class: "wbp-serve-dot", style: `background:${shade(serveColour(ctx, reference))}`, "aria-hidden": "true" });
+  return h("i", { class: "wbp-serve-dot", style: `--share-colour:${serveColour(ctx, reference)}`, "aria-hidden": "true" });
 }
 
 function playLabel(ctx, reference) {
@@ -29,16 +29,17 @@ function playLabel(ctx, reference) {
 // An answer with what is known of it; its words become links to the records that taught them.
 function makeAnswer(ctx, exchange, at) {
   const readonly = ctx.panel.readonly;
+  const called = `${exchange.number}${exchange.sides.length > 1 ? ` ${"ab"[at] || at}` : ""}`;
   const who = h("span", { class: "wbp-play-who" });
   const state = h("span", { class: "wbp-play-state" });
   const written = document.createTextNode("");
   const body = h("span", { class: "wbp-play-body" }, written);
   const prompt = exchange.chat ? null : h("span", { class: "wbp-play-prompt" }, clean(exchange.prompt));
-  const text = h("div", { class: "wbp-play-text", dir: "auto", tabindex: "0", role: "region", "aria-label": "Answer" }, h("bdi", {}, prompt, body), h("span", { class: "wbp-play-caret", "aria-hidden": "true" }));
+  const text = h("div", { class: "wbp-play-text", dir: "auto", tabindex: "0", role: "region", "aria-label": `Answer ${called}` }, h("bdi", {}, prompt, body), h("span", { class: "wbp-play-caret", "aria-hidden": "true" }));
   const facts = h("span", { class: "wbp-play-facts wbp-muted" });
   const taught = h("div", { class: "wbp-play-taughtline" });
   const record = h("div", { class: "wbp-play-record" });
-  const line = h("nav", { class: "wbp-play-lineage", "aria-label": "What made this answer" });
+  const line = h("nav", { class: "wbp-play-lineage", "aria-label": `What made answer ${called}` });
   const right = button("✓ Right", () => marked("right"), { class: "wbp-button wbp-small wbp-play-right", "aria-pressed": "false" });
   const wrong = button("✕ Wrong", () => (side.mark && side.mark.mark === "wrong" ? ctx.tell("unmark", place) : fold()), { class: "wbp-button wbp-small wbp-play-wrong", "aria-pressed": "false" });
   const copy = button("Copy", (e) => copied(all, e.currentTarget), { class: "wbp-button wbp-small" });
@@ -127,7 +128,7 @@ function makeAnswer(ctx, exchange, at) {
 
 function makeExchange(ctx, exchange, again) {
   const sides = exchange.sides.map((side, n) => makeAnswer(ctx, exchange, n));
-  const how = Object.entries(exchange.options).filter(([k]) => k !== "max_tokens").map(([k, v]) => `${k.replace("_", " ")} ${Array.isArray(v) ? v.map((x) => JSON.stringify(x)).join(" ") : v}`).join(" · ");
+  const how = Object.entries(exchange.options).filter(([k, v]) => k !== "max_tokens" && !(k === "top_p" && v === 1)).map(([k, v]) => `${k.replace("_", " ")} ${Array.isArray(v) ? v.map((x) => JSON.stringify(x)).join(" ") : v}`).join(" · ");
   const element = h("section", { class: "wbp-play-exchange", "aria-label": `Asked at ${clock(exchange.at)}` },
     h("div", { class: "wbp-bar wbp-play-asked" }, h("span", { class: "wbp-muted" }, clock(exchange.at)), h("span", { class: "wbp-muted wbp-play-how" }, clean(how)), h("span", { class: "wbp-space" }), button("Ask again", () => again(exchange), { class: "wbp-button wbp-small" })),
     exchange.chat ? h("div", { class: "wbp-play-said", dir: "auto" }, said(exchange.prompt)) : null, h("div", { class: `wbp-play-sides wbp-play-sides-${sides.length}` }, sides.map((s) => s.element)));

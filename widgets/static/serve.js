@@ -1,10 +1,10 @@
 // The serve panel: how the endpoint stands, its traffic by slider, how each version does, and below it the playground.
-import { h, fill, button, said, clean, span, figure, copied, fresh, shade, VIEWS } from "./element.js";
+import { h, fill, button, said, clean, span, figure, copied, fresh, VIEWS } from "./element.js";
 import { makeChart, makeChartGroup } from "./chart.js";
 import { EDITORS } from "./fields.js";
 import { makePlayground, makeClientCode, serveMs, serveColour, serveDot } from "./playground.js";
 
-const SERVE_CHARTS = [["requests", "Requests a second", ""], ["p95", "95 % answered within", "s"], ["tokens", "Tokens a second", ""]];
+const SERVE_CHARTS = [["requests", "Requests a second", ""], ["p95", "p95 to answer", "s"], ["tokens", "Tokens a second", ""]];
 const SERVE_SIGNS = { up: ["●", "answering"], starting: ["◌", "starting"], lost: ["?", "not answering"], down: ["■", "stopped"] };
 
 // Asks for numbers about once a second, and only while somebody can see them.
@@ -111,12 +111,12 @@ export function movedShares(shares, at, to) {
 
 function serveTraffic(ctx, watch) {
   const rows = h("div", { class: "wbp-serve-rows" });
-  const shift = button("Shift traffic", () => { const now = wanted; ctx.tell("shift", { weights: Object.fromEntries(versions().map((v, n) => [v.asked, now[n]])) }).then(() => { wanted = null; show(); }); }, { class: "wbp-button wbp-primary" });
+  const shift = button("Shift traffic", () => { const now = wanted; ctx.tell("shift", { weights: Object.fromEntries(versions().map((v, n) => [v.asked, now[n]])) }).then(() => { shifting = true; show(); }); }, { class: "wbp-button wbp-primary" });
   const cancel = button("Cancel", () => { wanted = null; values(); }, { class: "wbp-button" });
   const moving = h("span", { class: "wbp-muted", role: "status" });
   const bar = h("div", { class: "wbp-bar wbp-serve-shift" }, shift, cancel, moving);
   const element = h("section", { class: "wbp-block wbp-serve-traffic", "aria-label": "Traffic" }, h("h3", {}, "Traffic"), rows, bar);
-  let wanted = null;
+  let [wanted, shifting] = [null, false];
   let parts = [];
   let shape = "";
   const versions = () => ctx.get("endpoint").versions || [];
@@ -124,8 +124,16 @@ function serveTraffic(ctx, watch) {
   const busy = () => Boolean(ctx.get("status").active) || ctx.panel.readonly || ctx.get("endpoint").state !== "up";
   function build() {
     parts = versions().map((version, at) => {
-      const slider = h("input", { type: "range", min: "0", max: "100", step: "1", class: "wbp-serve-slider", "aria-label": `Traffic of ${clean(version.label)}`, style: `--share-colour:${shade(serveColour(ctx, version.reference))}`,
-        oninput: () => { wanted = movedShares(wanted || current(), at, Number(slider.value)); values(); } });
+      const slider = h("input", { type: "range", min: "0", max: "100", step: "1", class: "wbp-serve-slider", "aria-label": `Traffic of ${clean(version.label)}`, style: `--share-colour:${serveColour(ctx, version.reference)}`,
+        oninput: () => move(Number(slider.value)), onkeydown: (event) => {  // a notebook takes the arrows for itself before the slider sees them
+          const now = Number(slider.value);
+          const step = event.shiftKey ? 10 : 1;
+          const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, PageUp: now + 10, PageDown: now - 10, Home: 0, End: 100 }[event.key];
+          if (to === undefined) return;
+          event.preventDefault(); event.stopPropagation();
+          move(Math.max(0, Math.min(100, to)));
+        } });
+      const move = (to) => { wanted = movedShares(wanted || current(), at, to); values(); };
       const share = h("span", { class: "wbp-serve-share" });
       const numbers = h("div", { class: "wbp-serve-numbers" });
       const figures = Object.fromEntries([["rate", "requests/s"], ["p50", "p50, half within"], ["p95", "p95, 95 % within"], ["errors", "errors"], ["tokens", "tokens/s"], ["working", "at work"]].map(([name, label]) => {
@@ -155,15 +163,16 @@ function serveTraffic(ctx, watch) {
       part.replicas.textContent = version.replicas ? `${version.ready} of ${version.replicas} replicas` : "no replica";
       if (part.leave) part.leave.disabled = busy();
     });
-    shift.hidden = cancel.hidden = !dirty;
+    shift.hidden = cancel.hidden = !dirty || shifting || Boolean(ctx.get("status").active);
     shift.disabled = busy();
     moving.textContent = ctx.get("status").active && ctx.get("endpoint").state === "up" ? "The change is being brought about; what answered before goes on answering." : "";
-    bar.hidden = !dirty && !moving.textContent;
+    bar.hidden = shift.hidden && !moving.textContent;
   }
   function show() {
     element.hidden = !versions().length || !["up", "starting"].includes(ctx.get("endpoint").state);
     const now = JSON.stringify(versions().map((v) => v.reference));
     if (now !== shape) { shape = now; wanted = null; build(); }
+    if (shifting && !ctx.get("status").active) [wanted, shifting] = [null, false];
     values();
   }
   watch.hear((numbers) => {
@@ -174,7 +183,7 @@ function serveTraffic(ctx, watch) {
       f.rate.textContent = found ? figure(Number(found.requests_a_second.toPrecision(2))) : "–";
       f.p50.textContent = found ? serveMs(found.p50) : "–";
       f.p95.textContent = found ? serveMs(found.p95) : "–";
-      f.errors.textContent = found ? `${figure(found.errors)} of ${figure(found.requests)}` : "–";
+      f.errors.textContent = found && found.requests ? `${figure(found.errors)} of ${figure(found.requests)}` : "–";
       f.tokens.textContent = found ? figure(Math.round(found.tokens_a_second)) : "–";
       f.working.textContent = found ? figure(found.working) : "–";
     });
@@ -257,7 +266,10 @@ function serveCurves(ctx, watch) {
       const chart = charts[n];
       for (const series of [...chart.series]) if (!versions[series.run]) chart.remove(series.run, series.name);
       for (const version of numbers.versions) {
-        const values = versions[version.reference][name];
+        const all = versions[version.reference][name];
+        let last = all.length;
+        while (last && all[last - 1] === null) last -= 1;
+        const values = all.slice(0, last);
         const drawn = new Float64Array(2 * values.length);
         values.forEach((value, k) => { drawn[2 * k] = at[k]; drawn[2 * k + 1] = value === null ? NaN : value; });
         points.set(`${name} ${version.reference}`, drawn);

@@ -166,7 +166,7 @@ def beginnings(texts: Sequence[str], characters: int = 32) -> list[str]:
     for text in texts[::max(1, len(texts) // (4 * SUGGESTED))]:
         line = text.strip().partition("\n")[0]
         words = line[:characters].rpartition(" ")[0] if len(line) > characters else line.rpartition(" ")[0]
-        if len(words.split()) >= 2 and words not in found:
+        if len(words.split()) >= 2 and words[0].isalnum() and words not in found:
             found.append(words)
     return found[:SUGGESTED]
 
