@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import processes
+from . import processes, waivers
 from .assessment import standing
 from .chain import watched
 from .drawing import ago
@@ -24,7 +25,7 @@ from .workspace import Workspace
 KINDS = ("dataset", "model", "assessment", "endpoint", "run", "pipeline")
 """What a search tells apart; a pipeline is a run of its own kind."""
 FRESH_DAYS = 7
-"""Days after which a failed run needs nobody any more."""
+"""Days after which a failed run needs nobody any more, and before which the end of a waiver is said."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,18 @@ class Outlook:
     # What needs somebody ---------------------------------------------------------------------------------------------------------
 
     def needs(self, now: float | None = None) -> list[Need]:
-        """Alerts that fire, endpoints that died or may not serve what they serve, runs that failed; the gravest first."""
+        """Alerts that nobody acknowledged, endpoints that died or serve what they should not, waivers that end, runs that failed; the
+        gravest first.
+        """
         now = time.time() if now is None else now
         dismissed = set(self._read().get("dismissed", []))
-        found = [*self._alerts(), *self._endpoints(), *self._approvals(), *self._failures(now)]
+        found = [*self._alerts(), *self._endpoints(), *self._waivers(now), *self._failures(now)]
         order = {"error": 0, "warning": 1, "info": 2}
         return sorted((n for n in found if n.id not in dismissed), key=lambda n: order[n.level])
+
+    def acknowledge(self, need: str) -> None:
+        """Acknowledge the alert of a need: it goes on, and somebody knows."""
+        Alerts(self.workspace).acknowledge(need.removeprefix("alert/"))
 
     def dismiss(self, need: str) -> None:
         """Say no more of a need."""
@@ -86,7 +93,7 @@ class Outlook:
     def _alerts(self) -> list[Need]:
         found = []
         for alert in Alerts(self.workspace).listed(firing=True, limit=50):
-            if getattr(alert, "acknowledged", None):
+            if alert.acknowledged:
                 continue
             run = next((e for e in self.journal.entries(word="monitor", limit=50) if e.name == alert.monitor), None)
             about = {"run": run.id} if run else {"word": "monitor", "spec": {"name": alert.monitor}}
@@ -131,15 +138,19 @@ class Outlook:
         return [Need(f"blocked/{model['digest']}", "warning", f"{model['name']} answers here, but {verdict.words}", assessed[0].created,
                      "See why", about, True)]
 
-    def _approvals(self) -> list[Need]:
-        """Waivers that wait for somebody's yes."""
-        try:
-            from . import waivers
-        except ImportError:
-            return []
-        pending = getattr(waivers, "pending", None)
-        return [Need(f"waiver/{w['id']}", "warning", w["text"], w.get("at"), "See the request", w["open"]) for w in pending(self.workspace)
-                ] if pending else []
+    def _waivers(self, now: float) -> list[Need]:
+        """Waivers whose last day is near: what they excuse will stand against the model again."""
+        found, today = [], datetime.date.fromtimestamp(now)
+        for grant in waivers.granted(self.workspace):
+            waiver = grant.waiver
+            model = next((v for v in self.registry.versions("model") if v.digest.startswith(waiver.model)), None)
+            if model is None or not grant.counts(now) or (waiver.until - today).days > FRESH_DAYS:
+                continue
+            assessed = next((v.run for v in self.registry.versions("assessment") if v.meta.get("model") == model.digest and v.run), None)
+            about = {"run": assessed} if assessed else {"word": "assess", "spec": {"model": model.reference}}
+            text = f"The waiver of {waiver.metric.replace('_', ' ')} for {model.name} ends on {waiver.until:%-d %B}"
+            found.append(Need(f"waiver/{grant.id}", "warning", text, None, "See the assessment", about, True))
+        return found
 
     def _failures(self, now: float) -> list[Need]:
         """Runs that failed lately and were not done again under the same word and name since."""

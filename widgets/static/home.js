@@ -60,6 +60,7 @@ function homeNeeds(ctx, now, open) {
   const rows = now.needs.map((need) => homeRow(need.level, HOME_LEVELS[need.level],
     h("span", { class: "wbp-home-text" }, h("span", { class: "wbp-unseen" }, `${need.level}: `), said(need.text)), homeTime(need.at),
     button(need.label, () => open("open", need.open), { class: "wbp-button wbp-small" }),
+    need.id.startsWith("alert/") ? button("Acknowledge", () => ctx.tell("acknowledge", { need: need.id }), { class: "wbp-button wbp-link", disabled: ctx.panel.readonly }) : null,
     need.dismissable ? button("Dismiss", () => ctx.tell("dismiss", { need: need.id }), { class: "wbp-button wbp-link", disabled: ctx.panel.readonly }) : null));
   return rows.length ? homeSection("What needs you", h("ul", { class: "wbp-home-rows" }, rows)) : null;
 }
