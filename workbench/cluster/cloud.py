@@ -9,6 +9,7 @@ from ..settings import CloudCluster
 from ..workspace import Workspace
 from .security import security
 
+NANNY = "workbench.cluster.nanny"
 CLASSES = {"aws": "dask_cloudprovider.aws:EC2Cluster", "azure": "dask_cloudprovider.azure:AzureVMCluster",
            "gcp": "dask_cloudprovider.gcp:GCPCluster"}
 NAMES: dict[str, dict[str, str]] = {
@@ -36,7 +37,8 @@ def arguments(workspace: Workspace, settings: CloudCluster) -> dict[str, Any]:
     return {**named, "docker_image": settings.image, "docker_args": settings.docker, "extra_bootstrap": list(settings.bootstrap) or None,
             "env_vars": {"WORKBENCH_ROOT": root, "PYTHONPATH": root, **settings.environment},
             "scheduler_options": {"idle_timeout": f"{settings.idle_minutes * 60:.0f}s"},
-            "worker_options": {"nthreads": settings.threads}, "n_workers": 0, **settings.options}
+            "worker_options": {"nthreads": settings.threads, "preload": [NANNY], "preload_nanny": [NANNY]},
+            "n_workers": 0, **settings.options}
 
 
 def made(workspace: Workspace, settings: CloudCluster):

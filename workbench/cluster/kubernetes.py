@@ -7,6 +7,8 @@ from typing import Any
 from ..settings import KubernetesCluster
 from ..workspace import Workspace
 
+NANNY = "workbench.cluster.nanny"
+
 
 def manifest(workspace: Workspace, settings: KubernetesCluster) -> dict[str, Any]:
     """The ``DaskCluster`` resource: scheduler and workers, each with the workspace's volume."""
@@ -17,7 +19,7 @@ def manifest(workspace: Workspace, settings: KubernetesCluster) -> dict[str, Any
     spec = make_cluster_spec(
         settings.name, image=settings.image, n_workers=settings.minimum or 0 if settings.grows else settings.workers,
         resources=dict(settings.resources) or None, env=environment, idle_timeout=int(settings.idle_minutes * 60),
-        worker_command=["dask-worker", "--nthreads", str(settings.threads), "--no-dashboard"])
+        worker_command=["dask-worker", "--nthreads", str(settings.threads), "--no-dashboard", "--preload", NANNY, "--preload-nanny", NANNY])
     spec["metadata"]["namespace"] = settings.namespace
     if settings.volume:
         for part in (spec["spec"]["scheduler"]["spec"], spec["spec"]["worker"]["spec"]):

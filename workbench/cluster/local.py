@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..settings import LocalCluster
 from ..workspace import Workspace
+from .nanny import PRELOADS
 from .security import security
 
 
@@ -15,7 +16,7 @@ def made(workspace: Workspace, settings: LocalCluster):
     scratch = workspace.path("cluster", "scratch")
     scratch.mkdir(parents=True, exist_ok=True)
     worker = {"cls": Nanny, "options": {
-        "nthreads": settings.threads, "security": tls, "host": "127.0.0.1", "dashboard": False, "local_directory": str(scratch),
+        "nthreads": settings.threads, "security": tls, "host": "127.0.0.1", "dashboard": False, "local_directory": str(scratch), **PRELOADS,
         "env": {"WORKBENCH_ROOT": str(workspace.root)}}}
     first = settings.minimum or 0 if settings.grows else settings.workers
     return SpecCluster(

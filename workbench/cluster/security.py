@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 
-def security(workspace: Workspace, *, inline: bool = False) -> Security:
+def security(workspace: Workspace, *, inline: bool = False, relative: bool = False) -> Security:
     """TLS both ways with the workspace's own certificate; made on first use.
 
     Parameters
     ----------
     inline : the certificates themselves instead of their files, for machines that do not see the workspace yet.
+    relative : files named from the workspace's root, for processes that work there.
     """
     from distributed.security import Security
 
@@ -28,7 +29,8 @@ def security(workspace: Workspace, *, inline: bool = False) -> Security:
         with processes.lock(workspace, "cluster-tls"):
             if not (folder / "node.pem").exists():
                 _make_authority(folder)
-    ca, node = ((folder / n).read_text() if inline else str(folder / n) for n in ("ca.pem", "node.pem"))
+    shown = folder.relative_to(workspace.root) if relative else folder
+    ca, node = ((folder / n).read_text() if inline else str(shown / n) for n in ("ca.pem", "node.pem"))
     return Security(tls_ca_file=ca, require_encryption=True, **{
         f"tls_{role}_{part}": node for role in ("client", "scheduler", "worker") for part in ("cert", "key")})
 

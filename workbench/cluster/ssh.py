@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from distributed.deploy.spec import SpecCluster
 
 from ..settings import SSHCluster
 from ..workspace import Workspace
+from .nanny import PRELOADS
 from .security import security
 
 
@@ -45,11 +48,12 @@ def connect_options(workspace: Workspace, settings: SSHCluster) -> dict[str, Any
 def made(workspace: Workspace, settings: SSHCluster) -> Hosts:
     """The scheduler on the first machine, the workers on the others."""
     tls = security(workspace)
-    connect, python = connect_options(workspace, settings), settings.python
+    connect, root = connect_options(workspace, settings), shlex.quote(str(workspace.root))
+    # Before the interpreter begins: where the user's own modules are is read only then.
+    python = f"env WORKBENCH_ROOT={root} PYTHONPATH={root} {shlex.quote(settings.python or sys.executable)}"
     scheduler = {"protocol": "tls", "port": settings.scheduler_port, "dashboard": False, "preload": ["workbench.cluster.tied"],
                  "idle_timeout": f"{settings.idle_minutes * 60:.0f}s"} | settings.scheduler
-    worker = {"nthreads": settings.threads, "dashboard": False, "protocol": "tls",
-              "env": {"WORKBENCH_ROOT": str(workspace.root), "PYTHONPATH": str(workspace.root)}} | settings.worker
+    worker = {"nthreads": settings.threads, "dashboard": False, "protocol": "tls", **PRELOADS} | settings.worker
     return Hosts(
         settings.hosts[1:] or settings.hosts,
         {"connect_options": connect, "kwargs": worker, "worker_class": "distributed.Nanny", "remote_python": python},

@@ -131,7 +131,8 @@ class Gang:
         ----------
         target : ``package.module:function``.
         ranks : fewer than were claimed.
-        stop : when set, the ranks are frozen together at one step and asked to end there.
+        stop : when set, the ranks are frozen together at one step and asked to end there; so they are when a worker says
+            that it will end soon.
         check : called a few times a second; when it raises, the ranks are killed.
         on_message : gets what ranks send, with ``rank`` and ``kind``; and before that which ranks were started.
 
@@ -156,7 +157,7 @@ class Gang:
                         on_message(message)
                 check()
                 watch.judge(time.monotonic(), self._lost)
-                if stop is not None and stop.is_set() and not asked:
+                if stop is not None and (stop.is_set() or watch.leaving) and not asked:
                     asked = True
                     self._tell(plan, ["hold"])
                 if time.monotonic() - pinged > PING:
@@ -208,7 +209,7 @@ class Gang:
                 self.client.run(function, *arguments, workers=workers, on_error="ignore")
 
 
-_OURS = ("beat", "port", "held", "done", "error", "ended", "lost")
+_OURS = ("beat", "port", "held", "done", "error", "ended", "lost", "notice")
 """Kinds of message that the watch takes for itself."""
 
 
@@ -225,6 +226,7 @@ class _Watch:
         self.failed: list[dict[str, Any]] = []
         self.died: dict[int, str] = {}
         self.first_fault: float | None = None
+        self.leaving: set[int] = set()
 
     @property
     def complete(self) -> bool:
@@ -247,6 +249,8 @@ class _Watch:
                 # One further than any has begun: a rank that has begun the furthest step may be behind its end already and
                 # wait before the next, while another is still in it. Both must meet the word to stop inside the same step.
                 return [["release", max(self.held.values()) + 1]]
+        elif kind == "notice":
+            self.leaving.add(rank)
         elif kind == "done":
             self.results[rank] = message["value"]
         elif kind == "error":

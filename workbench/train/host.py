@@ -33,6 +33,7 @@ class RankHost(WorkerPlugin):
         self.worker = worker
         self.ranks: dict[tuple[str, int], Child] = {}
         self.heard: dict[str, float] = {}
+        self.topics: dict[str, str] = {}
         self.newest: dict[str, int] = {}
         self.lock = threading.Lock()
         root = os.environ.get("WORKBENCH_ROOT")
@@ -69,6 +70,7 @@ class RankHost(WorkerPlugin):
                     raise RuntimeError(f"attempt {plan['attempt']} of {plan['run']} was superseded")
                 self.newest[plan["run"]] = plan["attempt"]
                 self.heard[plan["token"]] = time.monotonic()
+                self.topics[plan["token"]] = plan["topic"]
                 child = self.forkserver.fork("workbench.train.rank:main", argument, log=Path(rank["log"]))
                 self.ranks[plan["token"], rank["rank"]] = child
             threading.Thread(target=self._listen, args=(plan["topic"], plan["token"], rank["rank"], child, rank["log"]),
@@ -83,6 +85,16 @@ class RankHost(WorkerPlugin):
             for child in [c for (t, r), c in self.ranks.items() if t == token and (ranks is None or r in ranks)]:
                 with contextlib.suppress(OSError, ValueError):
                     child.connection.send(message)
+
+    async def leave(self, grace: float) -> None:
+        """The worker is about to end: tell the gangs that have ranks here, and wait while they write a checkpoint."""
+        with self.lock:
+            here = [(self.topics[token], token, rank) for token, rank in self.ranks]
+        for topic, token, rank in here:
+            self.worker.log_event(topic, {"kind": "notice", "token": token, "rank": rank})
+        deadline = time.monotonic() + grace
+        while any((token, rank) in self.ranks for _, token, rank in here) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
 
     def end(self, token: str) -> None:
         """Kill this worker's ranks of a gang."""
@@ -119,6 +131,7 @@ class RankHost(WorkerPlugin):
             child.connection.close()
             if not any(t == token for t, _ in self.ranks):
                 self.heard.pop(token, None)
+                self.topics.pop(token, None)
         say({"kind": "ended", "status": child.poll(), "tail": _tail(log)})
 
 

@@ -6,6 +6,7 @@ or of a worker at once: whatever it held is free again in the same moment.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class Leases(SchedulerPlugin):
 
     def __init__(self) -> None:
         self.held: dict[str, Lease] = {}
+        self.wanted: dict[str, tuple[int, float]] = {}
+        """run -> workers that it waits for, and when it last said so; a cluster that grows reads it"""
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Leases:
@@ -71,6 +74,9 @@ def claim(count: int, lease: dict[str, Any], *, dask_scheduler: Scheduler) -> di
     free = sorted((host, address) for address, host in workers.items() if address not in held)
     chosen = free[:count] if len(free) >= count else []
     held.update({address: wanted for _, address in chosen})
+    leases.wanted.pop(wanted.run, None)
+    if not chosen:
+        leases.wanted[wanted.run] = (count, time.monotonic())
     return {"workers": [[address, host] for host, address in chosen], "present": len(workers),
             "holders": sorted({h.run for h in held.values()} - {wanted.run})}
 

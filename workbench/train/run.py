@@ -81,7 +81,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     dataset = Dataset(Registry(workspace).by_digest("dataset", run.inputs["data"]).path)
     logs = run.directory / "logs"
     with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
-        gang.claim(run.check_stop, run.log)
+        gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
         tokens = _tokens(spec, workspace, dataset, gang, run)
         plan = planned(spec, tokens.count("train"))
         if run.attempt == 1:
@@ -213,7 +213,7 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
         _take_over(run, folder)
     while True:
         run.check_stop()
-        gang.claim(run.check_stop, run.log)
+        gang.claim(run.check_stop, run.log, patience=run.workspace.settings.cluster.PATIENCE)
         path, broken = checkpoints.newest(folder)
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
@@ -240,6 +240,10 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        if results[0]["stopped"] and not run.stopping.is_set():
+            run.log(f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
+            run.mark("notice", step=results[0]["step"])
+            continue
         if results[0]["stopped"]:
             run.log(f"stopped after step {results[0]['step']}: workbench resume {run.id} goes on from there")
             run.mark("frozen", step=results[0]["step"], ranks=[r["step"] for r in results])
