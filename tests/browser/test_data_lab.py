@@ -74,7 +74,7 @@ def test_a_dropped_file_is_guessed_at_previewed_curated_and_shown(lab, place):
     page.wait_for_selector("[aria-label='normalise 2 is on']")
     page.locator("button", has_text="Preview the first").click()
     page.wait_for_function("() => /68 read/.test(document.querySelector('.wbp-data-preview [role=status]').textContent)")
-    assert "of the first 68" in page.locator(".wbp-data-drop").nth(2).inner_text()
+    assert "of 68" in page.locator(".wbp-data-drop").nth(2).inner_text()
     page.locator(".wbp-run").click()
     page.wait_for_selector(".wbp[data-state=done]", timeout=90_000)
     results(lab)
@@ -139,7 +139,7 @@ def test_a_bound_is_moved_by_keys_and_by_mouse(lab, place, made):
     page.mouse.move(x - 40, y, steps=4)
     page.mouse.up()
     page.locator(".wbp-tab", has_text="Code").click()
-    page.wait_for_function("() => /min_characters: 1[0-9]0/.test(document.querySelector('.wbp-yaml').value)")
+    page.wait_for_function("() => /min_characters: 90/.test(document.querySelector('.wbp-yaml').value)")
     page.wait_for_function("() => /max_symbols/.test(document.querySelector('.wbp-yaml').value)")
     assert page.get_by_role("slider", name="symbols, at most", include_hidden=True).get_attribute("aria-valuenow") != "0.35"
 
@@ -169,8 +169,8 @@ def test_axe_finds_nothing_and_a_narrow_page_holds_it(lab, place, made, axe, the
     lab.page.wait_for_selector(".wbp[data-state=done]")
     page, found = lab.page, {}
     page.wait_for_function("() => document.querySelectorAll('.wbp').length === 2")
-    page.locator(".wbp-data-zone button", has_text="Browse").click()
-    page.wait_for_selector(".wbp-data-files li")
+    page.locator(".wbp-data-zone button:visible", has_text="Browse").click()
+    page.wait_for_selector(".wbp-data-files li:visible")
     for tab in ("Spec", "Live", "Results"):
         page.locator(".wbp-tab", has_text=tab).first.click()
         if tab == "Results":

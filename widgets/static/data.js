@@ -62,7 +62,7 @@ function dataBrowser(ctx) {
   const whole = button("Add this whole directory", () => finish([path]), { class: "wbp-button wbp-small" });
   const note = h("span", { class: "wbp-muted" }, "Enter opens a directory or adds a file; Space marks several");
   const error = h("div", { class: "wbp-error" });
-  const element = h("section", { class: "wbp-data-browser", "aria-label": "File browser", hidden: true }, h("div", { class: "wbp-bar" }, places, up, where, h("span", { class: "wbp-space" }),
+  const element = h("div", { class: "wbp-data-browser", role: "group", "aria-label": "File browser", hidden: true }, h("div", { class: "wbp-bar" }, places, up, where, h("span", { class: "wbp-space" }),
     button("Close", () => shut(), { class: "wbp-button wbp-small" })), list, error, h("div", { class: "wbp-bar" }, add, whole, note));
   const picked = new Set();
   let [path, parent, entries, at, opener] = [".", null, [], 0, null];
@@ -214,7 +214,7 @@ EDITORS["data-steps"] = (ctx, field, path, at) => {
   const shown = [];
   function counts() {
     const told = dataTold.get(ctx);
-    if (told) return { by: Object.fromEntries(told.steps.map((s) => [s.step, { dropped: Object.values(s.reasons).reduce((a, b) => a + b, 0), found: Object.values(s.found).reduce((a, b) => a + b, 0) }])), of: `of the first ${figure(told.read)}` };
+    if (told) return { by: Object.fromEntries(told.steps.map((s) => [s.step, { dropped: Object.values(s.reasons).reduce((a, b) => a + b, 0), found: Object.values(s.found).reduce((a, b) => a + b, 0) }])), of: told.read };
     const by = {};
     const results = ctx.get("results");
     if (results.drops) {
@@ -229,7 +229,8 @@ EDITORS["data-steps"] = (ctx, field, path, at) => {
     const { by, of } = counts();
     for (const s of shown) {
       const found = s.on ? by[s.step] : null;
-      s.element.textContent = !s.on ? "off" : !found ? "" : [found.dropped ? `−${figure(found.dropped)}` : "0", found.found ? `${figure(found.found)} redacted` : "", of].filter(Boolean).join(" · ");
+      s.element.textContent = !s.on ? "off" : !found ? "" : [`${found.dropped ? "−" : ""}${figure(found.dropped)}${of ? ` of ${figure(of)}` : ""}`, found.found ? `${figure(found.found)} redacted` : ""].filter(Boolean).join(" · ");
+      s.element.title = of ? "Records dropped in the preview" : "Records dropped in the run that is shown";
     }
   }
   const list = EDITORS.list(ctx, field, path, at, { beside: (n) => {
@@ -260,7 +261,7 @@ function dataPreview(ctx, element) {
   const show = button("Preview the first 200 records", look, { class: "wbp-button", disabled: true });
   const hide = button("Close the preview", () => { dataTold.delete(ctx); ctx.dataSteps?.(); body.replaceChildren(); hide.hidden = true; status.textContent = ""; show.focus(); }, { class: "wbp-button wbp-small", hidden: true });
   const body = h("div", {});
-  element.append(h("section", { class: "wbp-data-preview", "aria-label": "Preview" }, h("div", { class: "wbp-bar" }, show, hide, status), body));
+  element.append(h("div", { class: "wbp-data-preview" }, h("div", { class: "wbp-bar" }, show, hide, status), body));
   async function look() {
     show.disabled = true; status.textContent = "reading the first records …";
     try {

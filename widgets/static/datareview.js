@@ -200,7 +200,7 @@ function reviewRecords(ctx, results, bounds) {
     if (elements.length !== chips.children.length || elements.some((e, n) => chips.children[n] !== e)) chips.replaceChildren(...elements);
   }
   ctx.dataShow = show;
-  const element = h("section", { class: "wbp-block wbp-data-records", "aria-label": "Records" }, h("div", { class: "wbp-bar" }, chips, h("span", { class: "wbp-space" }), split, search),
+  const element = h("div", { class: "wbp-block wbp-data-records" }, h("div", { class: "wbp-bar" }, chips, h("span", { class: "wbp-space" }), split, search),
     h("div", { class: "wbp-data-side" }, table.element, reader.element));
   table.element.addEventListener("keydown", (event) => { if (event.key !== "Enter") reader.hear(event); });
   let choices = "";
@@ -225,8 +225,8 @@ VIEWS.data.results = (ctx, element, results) => {
   const records = reviewRecords(ctx, results, bounds);
   const share = results.read ? results.kept / results.read : 0;
   const versions = results.versions || [];
-  const named = (v) => `v${v.number} · ${figure(v.records)} records · ${v.digest.slice(0, 8)}`;
-  const version = h("select", { class: "wbp-input wbp-select", "aria-label": "Version", disabled: ctx.panel.readonly, onchange: () => ctx.tell("version", { digest: versions[version.selectedIndex].digest }) }, versions.map((v, n) => h("option", { selected: v.digest === results.digest }, named(v) + (n ? "" : " (newest)"))));
+  const named = (v) => `v${v.number} · ${figure(v.records)} records`;
+  const version = h("select", { class: "wbp-input wbp-select", "aria-label": "Version", disabled: ctx.panel.readonly, onchange: () => ctx.tell("version", { digest: versions[version.selectedIndex].digest }) }, versions.map((v, n) => h("option", { selected: v.digest === results.digest, title: v.digest }, named(v) + (n ? "" : ", newest"))));
   const others = versions.filter((v) => v.digest !== results.digest);
   const difference = h("span", { class: "wbp-data-difference", role: "status" });
   const compare = h("select", { class: "wbp-input wbp-select", "aria-label": "Compare with another version", onchange: async () => {
@@ -248,11 +248,11 @@ VIEWS.data.results = (ctx, element, results) => {
   const drawings = results.histograms.map((x) => reviewHistogram(ctx, x, bounds));
   bounds.drawings.push(...drawings.map((d) => d.draw));
   const noScores = results.modality === "image" ? "Images have no measures." : results.steps.includes("quality") ? "This version was made before measures were kept: run it again to move bounds here." : "The quality step is off or not there: put it among the steps to see measures and move bounds.";
-  const scores = h("section", { class: "wbp-block", "aria-label": "Scores" }, h("div", { class: "wbp-bar" }, h("h3", {}, "Scores"), drawings.length ? h("span", { class: "wbp-data-legend wbp-muted" }, h("i", { class: "wbp-data-iskept" }), "kept", h("i", { class: "wbp-data-isdropped" }), "dropped") : null), drawings.length ? [h("div", { class: "wbp-data-histograms" }, drawings.map((d) => d.element)), moved] : h("p", { class: "wbp-muted" }, noScores));
+  const scores = h("div", { class: "wbp-block", role: "group", "aria-label": "Scores" }, h("div", { class: "wbp-bar" }, h("h3", {}, "Scores"), drawings.length ? h("span", { class: "wbp-data-legend wbp-muted" }, h("i", { class: "wbp-data-iskept" }), "kept", h("i", { class: "wbp-data-isdropped" }), "dropped") : null), drawings.length ? [h("div", { class: "wbp-data-histograms" }, drawings.map((d) => d.element)), moved] : h("p", { class: "wbp-muted" }, noScores));
   element.append(h("div", { class: "wbp-data-head" }, h("div", { class: "wbp-data-sum" }, h("span", {}, figure(results.read)), h("span", { "aria-label": "of which" }, " → "), h("b", {}, figure(results.kept)), h("span", {}, " kept")),
     h("div", { class: "wbp-data-bar", role: "img", "aria-label": `${Math.round(1000 * share) / 10} % kept` }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "wbp-muted" }, `${Math.round(1000 * share) / 10} %`), h("span", { class: "wbp-bar" }, version, others.length ? compare : null), difference),
   h("p", { class: "wbp-muted wbp-data-splits" }, `${splits}${weight ? ` · ${dataBytes(weight)} of text` : ""}`),
-  h("div", { class: "wbp-columns wbp-data-columns" }, h("section", { class: "wbp-block", "aria-label": "Dropped by reason" }, h("h3", {}, "Dropped by reason"), reasons.length ? h("div", { class: "wbp-data-reasons" }, reasons) : h("p", { class: "wbp-muted" }, "Nothing was dropped."), found.length ? h("p", { class: "wbp-muted" }, `redacted: ${found.map(([k, n]) => `${figure(n)} ${k}`).join(", ")}`) : null), scores),
+  h("div", { class: "wbp-columns wbp-data-columns" }, h("div", { class: "wbp-block", role: "group", "aria-label": "Dropped by reason" }, h("h3", {}, "Dropped by reason"), reasons.length ? h("div", { class: "wbp-data-reasons" }, reasons) : h("p", { class: "wbp-muted" }, "Nothing was dropped."), found.length ? h("p", { class: "wbp-muted" }, `redacted: ${found.map(([k, n]) => `${figure(n)} ${k}`).join(", ")}`) : null), scores),
   records.element, h("details", { class: "wbp-more" }, h("summary", {}, "Data card"), reviewCard(results.card || "")));
   const edited = () => { records.edited(); bounds.draw(); };
   let quality = "";

@@ -55,7 +55,7 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
   const buttons = actions.map((action) => ({ action, made: button(action.key ? `${action.label} (${action.key})` : action.label, () => action.act(index, record), { class: "wbp-button wbp-small wbp-choice" }) }));
   const back = button("Previous (k)", keys.k, { class: "wbp-button wbp-small" });
   const on = button("Next (j)", keys.j, { class: "wbp-button wbp-small" });
-  const element = h("section", { class: "wbp-reader", "aria-label": `${label}s` },
+  const element = h("div", { class: "wbp-reader", role: "group", "aria-label": `${label} reader` },
     h("div", { class: "wbp-bar" }, place, title, h("span", { class: "wbp-space" }), h("span", { class: "wbp-bar" }, buttons.map((b) => b.made)), h("span", { class: "wbp-bar" }, back, on)),
     says, h("div", { class: "wbp-texts" }, text, beside), facts);
   const hear = (event) => {
