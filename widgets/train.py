@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from typing import Any, ClassVar
@@ -54,9 +55,12 @@ class TrainPanel(Panel):
     def attach(self, run: Run | str) -> None:
         super().attach(run)
         events = Events(self.workspace)
-        last = events.last(self.watch.run.id, "vitals")
+        rows = events.database.rows("SELECT data FROM events WHERE scope = ? AND kind = 'vitals' AND kind <> 'point' ORDER BY seq DESC "
+                                    "LIMIT 5", (self.watch.run.id,))
+        told = [json.loads(r["data"])["ranks"] for r in rows]
         with self._lock:
-            self._ranks = last.data["ranks"] if last else []
+            # While the last is measured no step is made: what they did before says more.
+            self._ranks = next((t for t in told if all(r["step_seconds"] for r in t)), told[0] if told else [])
             self._pace.clear()
             rows = events.database.rows("SELECT value FROM events WHERE scope = ? AND kind = 'point' AND name = 'tokens_per_second' "
                                         "ORDER BY step DESC LIMIT 40", (self.watch.run.id,))
@@ -66,7 +70,7 @@ class TrainPanel(Panel):
     def alive(self, fresh: dict[str, Any], events: list[Event]) -> None:
         with self._lock:
             for event in events:
-                if event.kind == "vitals":
+                if event.kind == "vitals" and (not self._ranks or any(r["step_seconds"] for r in event.data["ranks"])):
                     self._ranks = event.data["ranks"]
             if "tokens_per_second" in fresh:
                 self._pace.extend(fresh["tokens_per_second"][:, 1].tolist())

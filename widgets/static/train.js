@@ -81,7 +81,7 @@ function trainSamples(samples) {
 // What the model sees: the batch of a step, token by token.
 function trainSight(ctx, of) {
   const words = h("p", { class: "wbp-train-count", role: "status" });
-  const notes = h("p", { class: "wbp-muted wbp-train-notes" });
+  const notes = h("div", { class: "wbp-muted wbp-train-notes" });
   const list = h("ol", { class: "wbp-train-sequences" });
   const number = h("input", { type: "number", class: "wbp-input wbp-train-step", min: "1", value: "1", id: fresh("step"), onchange: () => ask() });
   const key = h("span", { class: "wbp-train-key" }, h("span", {}, h("span", { class: "wbp-train-token wbp-train-on" }, "trained"), " the model learns to say it"), h("span", {}, h("span", { class: "wbp-train-token" }, "given"), " only read"),
@@ -178,11 +178,11 @@ function trainPair(names, pick) {
 
 function trainLive(ctx, element) {
   const headline = h("p", { class: "wbp-train-headline" });
-  const happened = h("p", { class: "wbp-muted wbp-train-happened" });
+  const happened = h("div", { class: "wbp-muted wbp-train-happened" });
   const curves = trainCurves(ctx);
   const ranks = trainRanks(ctx);
   const log = trainLog(ctx);
-  const written = h("div", {});
+  const written = h("div", { class: "wbp-train-all", tabindex: "0", role: "region", "aria-label": "Samples" });
   const samples = h("section", { class: "wbp-block" }, h("h3", {}, "Samples"), written);
   const sight = trainSight(ctx, "run");
   const progress = h("div", {}, happened, curves.elements, samples, ranks.element, log.element);
