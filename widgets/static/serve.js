@@ -91,7 +91,7 @@ export function wholeShares(shares) {
   const exact = shares.map((s) => (100 * s) / total);
   const whole = exact.map(Math.floor);
   const order = exact.map((e, n) => [e - whole[n], n]).sort((a, b) => b[0] - a[0]);
-  for (let left = 100 - whole.reduce((a, b) => a + b, 0), n = 0; left > 0; left -= 1, n += 1) whole[order[n % order.length][1]] += 1;
+  for (let left = 100 - whole.reduce((a, b) => a + b, 0), n = 0; left > 0 && order.length; left -= 1, n += 1) whole[order[n % order.length][1]] += 1;
   return whole;
 }
 
