@@ -1,6 +1,6 @@
 # `make` lists the targets. PYTHON chooses the interpreter for the environment, UI=0 leaves JupyterLab out.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench lint clean
+.PHONY: help run test soak bench pictures lint clean
 SHELL := /bin/sh
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## install (once), then curate, train, assess, serve and watch; ends with an address and an answer
 	$(BIN)/workbench pipeline notebooks/pipeline.yaml
@@ -29,6 +29,9 @@ soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10)
 
 bench: $(STAMP) ## measure what docs/benchmarks.md states
 	for script in tests/benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done
+
+pictures: $(STAMP) ## make the pictures of docs/panels again
+	$(BIN)/python tests/browser/pictures.py
 
 lint: $(STAMP) ## style, import rules, notebooks without outputs
 	$(BIN)/ruff check

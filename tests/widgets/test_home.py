@@ -113,5 +113,5 @@ def test_open_shows_home_a_panel_or_a_run(workspace):
         panel = shown(what, workspace)
         assert isinstance(panel, kind)
         panel.close()
-    with pytest.raises(NotFoundError, match='did you mean "train"'):
+    with pytest.raises(NotFoundError, match='Did you mean "train"'):
         shown("trian", workspace)
