@@ -135,26 +135,23 @@ VIEWS.pipeline = {
     let chosen = null;
     let run = null;
     const step = makePipelineStep(ctx);
-    const report = makePipelineReport(ctx);
     const history = h("div", {});
     const graph = makePipelineGraph({ label: "Steps", pick: (node) => { chosen = node; show(); } });
-    const tool = button("Report", async () => { report.element.hidden = !report.element.hidden; tool.setAttribute("aria-expanded", String(!report.element.hidden)); if (!report.element.hidden) await report.show(); }, { class: "wbp-button wbp-small", "aria-expanded": "false" });
+    const tool = button("Report", () => ctx.tab("results", true), { class: "wbp-button wbp-small" });
     const found = h("span", { class: "wbp-muted" });
     const past = h("details", { class: "wbp-more" }, h("summary", {}, "Runs of this pipeline"), history);
     past.addEventListener("toggle", () => past.open && pipelineHistory(ctx, history));
-    report.element.hidden = true;
-    element.append(h("div", { class: "wbp-bar wbp-pipeline-tools" }, found, h("span", { class: "wbp-space" }), tool), graph.element, step.element, report.element, past);
+    element.append(h("div", { class: "wbp-bar wbp-pipeline-tools" }, found, h("span", { class: "wbp-space" }), tool), graph.element, step.element, past);
     let asking = 0;
     function show() {
       const [status, nodes] = [ctx.get("status"), ctx.get("graph") || []];
-      if (status.run !== run) { run = status.run; chosen = null; report.element.hidden = true; tool.setAttribute("aria-expanded", "false"); if (past.open) pipelineHistory(ctx, history); }
+      if (status.run !== run) { run = status.run; chosen = null; if (past.open) pipelineHistory(ctx, history); }
       const first = nodes.find((n) => n.state === "failed") || nodes.find((n) => n.state === "running") || nodes.find((n) => n.state === "stopped");
       const selected = chosen && nodes.some((n) => n.node === chosen) ? chosen : first ? first.node : null;
       graph.show(nodes, selected);
       const cached = nodes.filter((n) => n.state === "cached").map((n) => n.node);
       fill(found, cached.length ? ["◆ found, not repeated: ", said(cached.join(", "))] : "");
       tool.hidden = Boolean(status.active) || !status.run;
-      if (status.active && !report.element.hidden) { report.element.hidden = true; tool.setAttribute("aria-expanded", "false"); }
       clearTimeout(asking);
       asking = setTimeout(() => step.show(selected), 60);
     }
@@ -168,7 +165,7 @@ VIEWS.pipeline = {
     if (!made.steps) return;
     const report = makePipelineReport(ctx);
     element.append(h("p", { class: "wbp-pipeline-sum" }, `${made.steps.length - made.found} of ${made.steps.length} steps done, ${made.found} found and not repeated`),
-      h("div", { class: "wbp-scroll", tabindex: "0", role: "region", "aria-label": "Steps" }, h("table", { class: "wbp-table" }, h("thead", {}, h("tr", {}, ["step", "state", "took", "made", "why"].map((t) => h("th", { scope: "col" }, t)))),
+      h("div", { class: "wbp-scroll", tabindex: "0", role: "region", "aria-label": "Steps" }, h("table", { class: "wbp-table wbp-pipeline-table" }, h("thead", {}, h("tr", {}, ["step", "state", "took", "made", "why"].map((t) => h("th", { scope: "col" }, t)))),
         h("tbody", {}, made.steps.map((s) => h("tr", {}, h("th", { scope: "row" }, said(s.node)), h("td", {}, pipelineState(s.sign, s.word, s.state)), h("td", {}, clean(s.took)),
           h("td", {}, s.products.map((p) => h("div", {}, said(p))), s.run ? button("Open", () => ctx.tell("open", { run: s.run }), { class: "wbp-button wbp-small", "aria-label": `Open the run of ${s.node}` }) : "–"), h("td", {}, said(s.why))))))), report.element);
     report.show();

@@ -64,12 +64,14 @@ export function makePipelineGraph({ label, pick }) {
         const middle = (a.right + b.left) / 2;
         const path = far ? `M${a.x},${a.top} C${a.x},${lift} ${a.x + 16},${lift} ${a.x + 24},${lift} L${b.x - 24},${lift} C${b.x - 16},${lift} ${b.x},${lift} ${b.x},${b.top - 5}`
           : across ? `M${a.right},${a.y} C${middle},${a.y} ${middle},${b.y} ${b.left - 5},${b.y}`
+          : b.top >= a.bottom && columnOf.get(need) < node.column - 1 ? `M${a.left},${a.y} H${Math.min(a.left, b.left) - 7} V${b.y} H${b.left - 4}`
           : b.top >= a.bottom ? `M${a.x},${a.bottom} C${a.x},${(a.bottom + b.top) / 2} ${b.x},${(a.bottom + b.top) / 2} ${b.x},${b.top - 5}` : "";
         if (!path) continue;
         const done = ["done", "cached"].includes(now.find((n) => n.node === need).state);
         edges.append(pipelineSvg("path", { d: path, class: `wbp-pipeline-edge${done ? " wbp-pipeline-met" : ""}` }));
-        const [x, y] = far ? [b.x, b.top] : across ? [b.left, b.y] : [b.x, b.top];
-        edges.append(pipelineSvg("path", { d: across && !far ? `M${x},${y} l-7,-4 v8 z` : `M${x},${y} l-4,-7 h8 z`, class: `wbp-pipeline-head${done ? " wbp-pipeline-met" : ""}` }));
+        const side = (across && !far) || (!across && columnOf.get(need) < node.column - 1);
+        const [x, y] = side ? [b.left, b.y] : [b.x, b.top];
+        edges.append(pipelineSvg("path", { d: side ? `M${x},${y} l-7,-4 v8 z` : `M${x},${y} l-4,-7 h8 z`, class: `wbp-pipeline-head${done ? " wbp-pipeline-met" : ""}` }));
       }
     }
   }
