@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import struct
 import time
@@ -228,5 +229,9 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
             if not _whole(final):
                 shutil.rmtree(final, ignore_errors=True)  # a damaged copy
             place.commit(final)
+    if scores is not None and not (final / "scores.parquet").exists():  # made before measures were kept
+        with staging(final.parent) as place:
+            pq.write_table(scores.sort_by("id"), place / "scores.parquet", compression="zstd")
+            os.replace(place / "scores.parquet", final / "scores.parquet")
     Registry(workspace).register("dataset", name, digest, final, run=run, meta={"splits": Dataset(final).manifest["splits"]})
     return Dataset(final)

@@ -158,6 +158,13 @@ def test_files_are_browsed_by_keyboard(lab, place):
     page.keyboard.press("Enter")
     page.wait_for_function("() => /csv · utf-8 · 9 records/.test(document.querySelector('.wbp-data-seems')?.textContent)")
     assert page.locator(".wbp-data-browser:visible").count() == 0
+    # The same by the upload button; what is no text is refused in words, and nothing of it stays.
+    files = [{"name": "more.csv", "mimeType": "text/csv", "buffer": b"text\n" + b"another line\n" * 5},
+             {"name": "a.exe", "mimeType": "", "buffer": b"MZ"}]
+    page.set_input_files(".wbp-data-add input[type=file]", files)
+    page.wait_for_function("() => /2 files · csv · utf-8 · 14 records/.test(document.querySelector('.wbp-data-seems').textContent)")
+    assert "no format is known" in page.locator(".wbp-data-add .wbp-data-arrivals").inner_text()
+    assert sorted(p.name.rpartition("-")[0] for p in (place.root / "data").glob("more*")) == ["more"]
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

@@ -70,6 +70,16 @@ def test_a_dry_run_shows_everything_and_starts_nothing(cli, place):
     assert [e.id for e in Journal(workspace).entries()] == before and listed(workspace) == []
 
 
+def test_a_preview_says_what_would_be_dropped_and_starts_nothing(cli, place):
+    lines = [" ".join(f"word{n}of{m}" for m in range(20)) for n in range(9)]
+    (place / "p.csv").write_text("\n".join(["text", *lines, "short"]) + "\n")
+    told = cli("data", "p.csv", "--preview", "50", cwd=place).stdout
+    assert told.startswith("the first 10 records: 9 kept") and "quality: −1 too short" in told
+    few = json.loads(cli("data", "p.csv", "--preview", "4", "--json", cwd=place).stdout)
+    assert (few["read"], few["kept"]) == (4, 4)
+    assert [e for e in Journal(Workspace(place).open()).entries() if e.name == "p"] == []
+
+
 def test_a_run_is_made_found_and_repeated(cli, place):
     first = json.loads(cli(*DIGITS, "--json", cwd=place).stdout)
     assert first["state"] == "done" and first["result"]["dataset"] == "digits" and first["found"] is False

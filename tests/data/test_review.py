@@ -152,3 +152,35 @@ def test_versions_without_records_or_measures_and_larger_than_a_batch(workspace)
     empty = write_dataset(workspace, "e", record_schema().empty_table(), drop_schema().empty_table(), card="", manifest=manifest)
     nothing = Review(empty, workspace)
     assert nothing.page(text="x", patience=5) == {"rows": [], "total": 0, "done": True, "scanned": 0} and nothing.total == 0
+
+
+def test_a_workspace_that_cannot_be_written_is_gone_through_and_old_caches_go(place, review, monkeypatch):
+    from workbench.data import review as module
+    from workbench.errors import StorageError
+
+    other = Workspace(place.root)
+
+    def refuse(_):
+        raise StorageError("can't be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "FORMAT", "unwritten")
+        patched.setattr(module, "staging", refuse)
+        found = Review(review.dataset, other)
+        own = found._own.name
+        assert found.page()["total"] == review.total
+        found.close()
+        assert not module.Path(own).exists()
+    monkeypatch.setattr(module, "REMEMBERED", 1)
+    monkeypatch.setattr(module, "FORMAT", "fresh")
+    fresh = Review(review.dataset, other)
+    assert [f.name[:5] for f in place.path("cache", "review").iterdir()] == ["fresh"]
+    assert fresh.row(0) == review.row(0), "what is mapped stays readable"
+
+
+def test_measures_are_added_to_a_version_that_was_made_without(place):
+    run = curated(place, name="again")
+    (run.output.path / "scores.parquet").unlink()
+    assert Review(run.output, place).scores == {}
+    curated(place, name="again", partitions=2)
+    assert set(Review(run.output, place).scores) == {"characters", "symbols", "repeated_lines", "repeated_words"}

@@ -20,14 +20,18 @@ Data = Annotated[str | None, typer.Option("--data", metavar="DATASET", help="Dat
 
 def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", help="A spec (YAML), files or globs, or a source that is "
                                                                                      "built in: python-docs, digits.")] = None,
-         name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
-         dry_run: DryRun = False) -> None:
+         name: Named = None, preview: Annotated[int | None, typer.Option("--preview", min=1, max=10_000, metavar="RECORDS", help=(
+             "Take the first records through the steps and say what would be dropped; nothing is written."))] = None,
+         set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False, dry_run: DryRun = False) -> None:
     """Curate text or images into a dataset version."""
     what = what or []
     if len(what) == 1 and is_spec_file(what[0]):
         spec = build("data", what[0], {"name": name}, set_)
     else:
         spec = build("data", None, {"name": name or _dataset_name(what), "sources": _sources(what) or None}, set_)
+    if preview is not None:
+        _preview(spec, preview, as_json=as_json)
+        return
     launch(spec, again=again, detach=detach, as_json=as_json, dry_run=dry_run)
 
 
@@ -109,7 +113,7 @@ def add_to(app: typer.Typer) -> None:
 
 EXAMPLES = (
     (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
-            "workbench data my-data.yaml --dry-run")),
+            "workbench data my-data.yaml --dry-run", "workbench data ~/tickets.csv --preview 200")),
     (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
              "workbench train --data notes --dry-run", "workbench train --data notes --show-batch")),
     (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),
@@ -118,6 +122,22 @@ EXAMPLES = (
     (pipeline, ("workbench pipeline notebooks/pipeline.yaml", "workbench pipeline notebooks/pipeline.yaml --explain")),
     (schema, ("workbench schema train > train.schema.json",)),
 )
+
+
+def _preview(spec: Any, count: int, *, as_json: bool) -> None:
+    from ..data.preview import preview
+    from ..workspace import Workspace
+    from .screen import print_json, say
+
+    found = preview(spec, Workspace.find(), count)
+    if as_json:
+        print_json({k: found[k] for k in ("read", "kept", "steps")})
+        return
+    say(f"the first {found['read']:,} records: {found['kept']:,} kept; nothing was written")
+    for step in found["steps"]:
+        words = [f"−{n:,} {reason}" for reason, n in step["reasons"].items()]
+        words += [f"{n:,} {kind} redacted" for kind, n in step["found"].items()]
+        say(f"  {step['step']}: {', '.join(words) or 'nothing'}")
 
 
 def _sources(what: list[str]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +58,10 @@ def _look(unit: Unit, source: Files) -> dict[str, Any]:
                 rows = formats._first_rows(unit)
                 found["columns"] = list(dict.fromkeys(str(name) for row in rows for name in row))[:40]
                 found["text"] = formats._text_column(unit)
-        found |= _count(unit)
+        counted, refused = _count(unit)
+        found |= counted
+        if refused and not found["problem"]:
+            found["problem"] = f"{sum(refused.values()):,} set aside: {', '.join(f'{n:,} {why}' for why, n in refused.most_common(3))}"
     except SourceError as error:
         found["problem"] = f"{error.what}{f': {error.received}' if error.received else ''}"
         if found["columns"] and source.text is not None and source.text not in found["columns"]:
@@ -65,25 +69,26 @@ def _look(unit: Unit, source: Files) -> dict[str, Any]:
     return found
 
 
-def _count(unit: Unit) -> dict[str, Any]:
-    """Records, counted or estimated from the beginning, and the first of them."""
+def _count(unit: Unit) -> tuple[dict[str, Any], Counter]:
+    """Records, counted or estimated from the beginning, and the first of them; what can't be taken among those looked at, by reason."""
     if unit.options["format"] == "parquet":
         import pyarrow.parquet as pq
 
         first = [_shown(r) for r in itertools.islice(formats.read(unit), SHOWN)]
-        return {"records": pq.ParquetFile(unit.path).metadata.num_rows, "exact": True, "first": first}
-    first, records, weight, exact = [], 0, 0, True
+        return {"records": pq.ParquetFile(unit.path).metadata.num_rows, "exact": True, "first": first}, Counter()
+    first, refused, records, weight, exact = [], Counter(), 0, 0, True
     for record in _records(unit):
         if len(first) < SHOWN:
             first.append(_shown(record))
+        refused.update([record.reason] if record.reason else [])
         records += 1
         weight += len(record.text or "") + 1
         if weight > LOOKED_AT:
             exact = False
             break
     if exact:
-        return {"records": records, "exact": True, "first": first}
-    return {"records": round(records * max(unit.weight, weight) / weight), "exact": False, "first": first}
+        return {"records": records, "exact": True, "first": first}, refused
+    return {"records": round(records * max(unit.weight, weight) / weight), "exact": False, "first": first}, refused
 
 
 def _records(unit: Unit) -> Iterator[Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import SPLITS, Dataset
+from ..errors import StorageError
 from ..storage import staging
 from ..workspace import Workspace
 from .partition import SCORES
@@ -32,6 +35,8 @@ BATCH = 8_192
 PATIENCE = 0.12
 """Seconds that an answer waits for a search; what was found until then is told, and that the search goes on."""
 FORMAT = 1
+REMEMBERED = 8
+"""Versions whose mapped files are kept in the cache, the newest."""
 
 
 class Review:
@@ -57,11 +62,8 @@ class Review:
         import pyarrow as pa
 
         self.dataset, self.workspace = dataset, workspace
-        folder = workspace.path("cache", "review", f"{FORMAT}-{dataset.digest[:32]}-{dataset.name}")
-        if not (folder / "facts.json").exists():
-            with staging(folder.parent) as place:
-                _build(dataset, place.path)
-                place.commit(folder, flush=False)
+        self._own: tempfile.TemporaryDirectory | None = None
+        folder = self._mapped()
         facts = json.loads((folder / "facts.json").read_text())
         self.reasons = [tuple(r) for r in facts["reasons"]]
         self.sources: list[str] = facts["sources"]
@@ -73,6 +75,25 @@ class Review:
         self._reader = pa.ipc.open_file(self._file)
         self._searches: OrderedDict[Any, Search] = OrderedDict()
         self._lock = threading.Lock()
+
+    def _mapped(self) -> Path:
+        """The mapped files of the version: in the workspace's cache, or of this process alone where that can't be written."""
+        measured = "measured" if (self.dataset.path / "scores.parquet").exists() else "plain"
+        folder = self.workspace.path("cache", "review", f"{FORMAT}-{self.dataset.digest[:32]}-{measured}-{self.dataset.name}")
+        if (folder / "facts.json").exists():
+            return folder
+        try:
+            with staging(folder.parent) as place:
+                _build(self.dataset, place.path)
+                place.commit(folder, flush=False)
+            others = sorted((f for f in folder.parent.iterdir() if not f.name.startswith(".")), key=lambda f: -f.stat().st_mtime)
+            for other in others[REMEMBERED:]:
+                shutil.rmtree(other, ignore_errors=True)  # who has it mapped keeps it
+        except StorageError:
+            self._own = tempfile.TemporaryDirectory(prefix="workbench-review-", ignore_cleanup_errors=True)
+            folder = Path(self._own.name)
+            _build(self.dataset, folder)
+        return folder
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -170,6 +191,8 @@ class Review:
         """End what searches."""
         for search in self._searches.values():
             search.stop()
+        if self._own is not None:
+            self._own.cleanup()
 
 
 class Search:
