@@ -83,7 +83,7 @@ def test_a_pipeline_is_explained_run_mended_and_resumed(lab, place, axe):
     page.wait_for_selector(".wbp[data-word=pipeline][data-state=done]")
     page.locator("[data-word=pipeline] .wbp-tab", has_text="Results").click()
     page.wait_for_selector(".wbp-pipeline-table")
-    assert page.locator(".wbp-pipeline-table").inner_text().count("done in") == 4
+    assert page.locator(".wbp-pipeline-table").inner_text().count("✓ done") == 4
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark"])

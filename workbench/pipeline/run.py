@@ -195,7 +195,9 @@ class _Driver:
             shutil.copyfile(kept, outcome.notebook)
         outcome.runs, outcome.products, outcome.seconds, outcome.made = record.runs, record.products, record.seconds, record.made
         # What an earlier attempt of this very run made was not found: it was done here.
-        self._turn(outcome, "done" if record.run == self.run.id else "cached", outcome.why)
+        here = record.run == self.run.id
+        why = f"kept: done in {duration(record.seconds)} before the run went on" if here else outcome.why
+        self._turn(outcome, "done" if here else "cached", why)
 
     def _finish(self, outcome: Outcome) -> None:
         failure = outcome.execution.failure()
