@@ -181,7 +181,7 @@ function dataGuess(ctx, index) {
     const several = new Set(found.files.map((f) => f.format)).size > 1;
     const column = one.columns.length ? h("label", {}, "text in ", h("select", { class: "wbp-input wbp-select wbp-data-column", "aria-label": "Column that holds the text", onchange: (event) => put("text", event.target.selectedIndex ? one.columns[event.target.selectedIndex - 1] : null) },
       h("option", { selected: !now.text }, now.text ? "by itself" : `${clean(one.text || "none")} (guessed)`), one.columns.map((c) => h("option", { selected: now.text === c }, clean(c))))) : null;
-    fill(line, h("span", {}, `${found.count > 1 ? `${figure(found.count)} files · ` : ""}${several ? "several formats" : one.format}${one.encoding ? ` · ${one.encoding}` : ""} · ${found.exact ? "" : "about "}${figure(found.records)} records · ${dataBytes(found.bytes)}`), column,
+    fill(line, h("span", {}, `${found.count > 1 ? `${figure(found.count)} files · ` : ""}${several ? "several formats" : one.format}${one.encoding ? ` · ${one.encoding}` : ""} · ${found.exact ? "" : "about "}${figure(found.records)} record${found.records === 1 ? "" : "s"} · ${dataBytes(found.bytes)}`), column,
       found.files.filter((f) => f.problem).slice(0, 3).map((f) => h("span", { class: "wbp-data-odd" }, h("span", { "aria-hidden": "true" }, "▲ "), said(found.count > 1 ? `${f.name}: ${f.problem}` : f.problem),
         f.offer ? [" ", button(`Read as ${f.offer.value}`, () => put(f.offer.field, f.offer.value), { class: "wbp-button wbp-small" })] : null)));
     fill(first, one.first.map((r) => h("li", {}, h("span", { class: "wbp-muted" }, said(r.locator)), h("span", {}, said(r.text)), r.problem ? h("span", { class: "wbp-error" }, clean(r.problem)) : null)));

@@ -29,7 +29,7 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
     const found = await fetch(Math.max(0, to));
     if (mine !== mark) return;
     index = Math.max(0, to); record = found; total = found.total;
-    title.replaceChildren(said(found.title || ""));
+    title.replaceChildren(said(found.title || "")); title.title = clean(found.title || "");
     place.textContent = total ? `${label} ${figure(index + 1)} of ${figure(total)}` : `no ${label}`;
     if (picture) { URL.revokeObjectURL(picture); picture = null; }
     if (found.image) picture = URL.createObjectURL(found.image);
@@ -56,7 +56,8 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
   const back = button("Previous (k)", keys.k, { class: "wbp-button wbp-small" });
   const on = button("Next (j)", keys.j, { class: "wbp-button wbp-small" });
   const element = h("div", { class: "wbp-reader", role: "group", "aria-label": `${label} reader` },
-    h("div", { class: "wbp-bar" }, place, title, h("span", { class: "wbp-space" }), h("span", { class: "wbp-bar" }, buttons.map((b) => b.made)), h("span", { class: "wbp-bar" }, back, on)),
+    h("div", { class: "wbp-readerhead" }, place, title), // a line of its own: the buttons stay where they are from record to record
+    h("div", { class: "wbp-bar" }, buttons.map((b) => b.made), buttons.length ? h("span", { class: "wbp-space" }) : null, back, on),
     says, h("div", { class: "wbp-texts" }, text, beside), facts);
   const hear = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /INPUT|TEXTAREA|SELECT/.test(event.target.tagName) || !keys[event.key]) return;
