@@ -267,7 +267,7 @@ function renderHome({ model, el }) {
   const sign = h("span", { "aria-hidden": "true" });
   const word = h("span", { role: "status", "aria-live": "polite" });
   const standing = h("span", { class: "wbp-home-standing" }, sign, word);
-  const head = h("header", { class: "wbp-home-head" }, h("span", { class: "wbp-home-mark" }, homeIcon(ctx, "home", 20)), h("h2", {}, "Workbench"), h("span", { class: "wbp-muted wbp-home-place", title: clean(ctx.panel.root) }, said(ctx.panel.workspace)), h("span", { class: "wbp-space" }), standing);
+  const head = h("div", { class: "wbp-home-head" }, h("span", { class: "wbp-home-mark" }, homeIcon(ctx, "home", 20)), h("h2", {}, "Workbench"), h("span", { class: "wbp-muted wbp-home-place", title: clean(ctx.panel.root) }, said(ctx.panel.workspace)), h("span", { class: "wbp-space" }), standing);
   const empty = homeEmpty(ctx, open);
   const [needs, ended, chain] = [h("div", {}), h("div", {}), h("div", {})];
   const running = makeHomeRunning(ctx, open);
