@@ -75,6 +75,15 @@ def test_a_search_finds_what_holds_the_text_whatever_is_filtered_and_sorted(revi
     assert lengths == sorted(lengths, reverse=True)
 
 
+def test_many_searches_begun_at_once_all_come_to_their_end(review):
+    asked = [f"{w}{tail}" for w in WORDS for tail in ("", " ", ",")]
+    for text in asked:
+        review.page(key="all", text=text, patience=0)
+    for text in asked:
+        found = review.page(key="all", text=text, patience=30)
+        assert found["done"] and found["total"] == sum(text in review.row(n)["text"].lower() for n in range(review.total))
+
+
 def test_reasons_are_shown_in_the_text(review):
     shown = {}
     for number in range(review.total):

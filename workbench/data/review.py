@@ -35,6 +35,8 @@ BATCH = 8_192
 PATIENCE = 0.12
 """Seconds that an answer waits for a search; what was found until then is told, and that the search goes on."""
 FORMAT = 1
+SIDE_BY_SIDE = 2
+"""Searches that go on when another is begun: two pages may look at one panel."""
 REMEMBERED = 8
 """Versions whose mapped files are kept in the cache, the newest."""
 
@@ -161,9 +163,10 @@ class Review:
         with self._lock:
             known = self._searches.pop(whole := (key, text, sort, descending), None)
             if known is None:
-                for other in self._searches.values():
-                    other.stop()
                 known = Search(self, mask, text, sort, descending)
+                running = [k for k, s in self._searches.items() if not s.done]
+                for other in running[:-SIDE_BY_SIDE]:  # as somebody types, what was typed before is of no use
+                    self._searches.pop(other).stop()
             self._searches[whole] = known
             while len(self._searches) > 6:
                 self._searches.popitem(last=False)[1].stop()
