@@ -6,6 +6,7 @@ Each figure is measured in a real Chromium on a real JupyterLab or Voila over a 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "browser"))
-from servers import Lab, browser, lab_server, stop_kernels, voila_server, write_notebook
+from servers import Lab, browser, free_port, lab_server, started, stop_kernels, write_notebook
 
 from workbench.events import Events
 from workbench.journal import Journal
@@ -121,6 +123,23 @@ def curve(lab: Lab) -> tuple[float, float]:
     return opened, p95(zoomed)
 
 
+def visited(chromium: Any, workspace: Workspace, folder: Path, times: int = 5) -> list[float]:
+    """Seconds from a visitor's click to a usable panel, on our own dashboard, each visitor with an empty cache."""
+    port, found = free_port(), []
+    arguments = ["workbench.cli", "dashboard", str(workspace.root / "panel.ipynb"), f"--port={port}", "--no-browser"]
+    with started(arguments, f"http://127.0.0.1:{port}/voila/static/main.js", cwd=workspace.root, log=folder / "dashboard.log"):
+        settings = json.loads(workspace.path("dashboard", "voila.json").read_text())
+        for _ in range(times):
+            time.sleep(20)  # by then the kernel is made ready
+            page = chromium.new_page()
+            begin = time.monotonic()
+            page.goto(f"http://127.0.0.1:{port}/?token={settings['Voila']['token']}", wait_until="commit")
+            page.wait_for_selector(".wbp-row")
+            found.append(time.monotonic() - begin)
+            page.close()
+    return found
+
+
 def main() -> None:
     rows = [("`import widgets` and the first panel", f"{importing():.2f} s CPU", "0.4 s"),
             ("memory of all panels", f"{memory():.0f} MB", "150 MB")]
@@ -147,15 +166,10 @@ def main() -> None:
                 opened, zoomed = curve(lab)
                 rows += [("1 M-point curve opened", f"{opened:.2f} s", "0.5 s"), ("and zoomed, p95", f"{zoomed:.2f} s", "0.2 s")]
                 stop_kernels(address)
-            with voila_server(workspace.root / "panel.ipynb", Path(folder) / "logs", "--preheat_kernel=True", "--pool_size=1") as address:
-                time.sleep(20)
-                page = chromium.new_page()
-                begin = time.monotonic()
-                page.goto(address)
-                page.wait_for_selector(".wbp-row")
-                rows.append(("Voila page, preheated → panel usable", f"{time.monotonic() - begin:.2f} s", "2 s"))
+            rows.append(("Voila page, preheated → panel usable, p95", f"{p95(visited(chromium, workspace, Path(folder))):.2f} s", "2 s"))
     print("| figure | measured | must reach |\n|---|---|---|")
     print("\n".join(f"| {a} | {b} | ≤ {c} |" for a, b, c in rows))
+    print(f"\nLoad average: {', '.join(f'{x:.1f}' for x in os.getloadavg())} on {os.cpu_count()} processors.")
     print(json.dumps({a: b for a, b, _ in rows}), file=sys.stderr)
 
 

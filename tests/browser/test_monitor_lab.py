@@ -91,7 +91,7 @@ def test_a_curve_of_a_run_shows_what_is_no_number_and_grows_as_others_write(watc
     entry, _ = Journal(place).add("train", "m", "k", {"word": "train", "data": "docs"}, {}, place="here")
     Journal(place).claim(entry.id)
     events.append_many([(entry.id, "point", 1.0, "loss", n, float("nan") if n == 3 else 2.0 - n / 10, {}) for n in range(9)])
-    watched.page.reload()
+    # The chart was there before the run was: it finds it by its name.
     loss = page.locator(".wbp-monitor-board .wbp-chart", has=page.locator("b", has_text="loss"))
     loss.wait_for(timeout=60_000)
     page.wait_for_function("() => document.body.innerText.includes('1 not a number')", timeout=30_000)

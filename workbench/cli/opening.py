@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import ipaddress
 import json
 import os
@@ -25,6 +26,10 @@ HOME = "workbench.ipynb"
 """The notebook that shows Home."""
 PANELS = "widgets"
 """The package that draws, imported by name where somebody wants to see something: the engine does not know it."""
+UNNEEDED = ("jupyter_app_launcher", "jupyterlab_pygments", "@jupyterhub/jupyter-server-proxy")
+"""JupyterLab's extensions that a dashboard need not load."""
+FILL_DELAY = 4
+"""Seconds after a visit before the next kernel is made ready."""
 
 
 def open(what: str | None = None, *, workspace: Workspace | str | os.PathLike | None = None) -> None:
@@ -129,7 +134,7 @@ def dashboard(notebook: Annotated[Path | None, typer.Argument(metavar="NOTEBOOK"
     folder = _write_settings(workspace, settings)
     _become(workspace, "voila", [sys.executable, "-m", "voila", str(page), f"--Voila.config_file_paths=['{folder}']"],
             # A preheated kernel is not told who serves it; panels must know, since there nothing runs by itself.
-            {"SERVER_SOFTWARE": "voila/workbench", "WORKBENCH_READ_ONLY": "1" if read_only else os.environ.get("WORKBENCH_READ_ONLY", "")})
+            {"SERVER_SOFTWARE": "voila/workbench", "JUPYTER_PATH": _templates(), "WORKBENCH_READ_ONLY": "1" if read_only else os.environ.get("WORKBENCH_READ_ONLY", "")})
 
 
 def dashboard_settings(workspace: Workspace, host: str, port: int, *, token: bool = True, preheat: int = 1,
@@ -149,7 +154,9 @@ def dashboard_settings(workspace: Workspace, host: str, port: int, *, token: boo
     secret = workspace.token(workspace.path("dashboard", "token")) if token else ""
     return {"Voila": {"ip": host, "port": port, "port_retries": 0, "token": secret, "open_browser": browser},
             "VoilaConfiguration": {"preheat_kernel": preheat > 0, "default_pool_size": preheat, "show_tracebacks": False,
-                                   "file_allowlist": []},
+                                   "file_allowlist": [], "template": "workbench", "extension_denylist": list(UNNEEDED)},
+            # While a page loads, the next kernel must not take its processor.
+            "VoilaKernelManager": {"fill_delay": FILL_DELAY},
             "MappingKernelManager": {"cull_idle_timeout": 3600, "cull_interval": 300}}
 
 
@@ -197,6 +204,12 @@ def home_notebook(workspace: Workspace) -> Path:
     shutil.copyfile(notebooks() / HOME, place)
     tell(f"{place} was put there: it shows Home")
     return place
+
+
+def _templates() -> str:
+    """Where Voila finds its template of ours, beside whatever else is searched."""
+    found = importlib.util.find_spec(PANELS)
+    return os.pathsep.join([*(found.submodule_search_locations or () if found else ()), *filter(None, [os.environ.get("JUPYTER_PATH")])])
 
 
 def _write_settings(workspace: Workspace, settings: dict[str, Any]) -> Path:
