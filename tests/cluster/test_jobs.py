@@ -26,7 +26,8 @@ slurm = pytest.mark.skipif(not all(DAEMONS.values()) or os.getuid() != 0,
 
 DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.2}]}
 SPEC = {"word": "train", "data": "docs", "name": "moved", "model": {"size": "100K", "vocabulary": 512, "context": 64},
-        "tokens": 150 * 512, "batch": {"sequences": 4}, "hardware": {"ranks": 1}, "prompts": [], "every": {"checkpoint": 150, "evaluate": 75}}
+        "tokens": 80 * 256, "batch": {"sequences": 4}, "hardware": {"ranks": 1, "threads": 1}, "prompts": [],
+        "every": {"checkpoint": 500, "evaluate": 40}}
 
 
 @pytest.mark.parametrize(("kind", "head"), [
@@ -34,7 +35,7 @@ SPEC = {"word": "train", "data": "docs", "name": "moved", "model": {"size": "100
                "#SBATCH --signal=B:TERM@90", "#SBATCH --gres=gpu:1"]),
     ("pbs", ["#PBS -q gpu", "#PBS -A team", "#PBS -l select=1:ncpus=4:mem=30GB", "#PBS -l walltime=04:00:00", "#PBS --gres=gpu:1"]),
     ("sge", ["#$ -q gpu", "#$ -P team", "#$ -l h_rt=04:00:00", "#$ --gres=gpu:1"]),
-    ("lsf", ["#BSUB -q gpu", "#BSUB -P team", "#BSUB -n 4", "#BSUB -W 04:00", "#BSUB --gres=gpu:1"]),
+    ("lsf", ["#BSUB -q gpu", '#BSUB -P "team"', "#BSUB -n 4", "#BSUB -W 04:00", "#BSUB --gres=gpu:1"]),
 ])
 def test_a_job_says_what_the_settings_say(kind, head, tmp_path, monkeypatch):
     import asyncio
@@ -132,7 +133,7 @@ def test_training_whose_job_is_given_notice_goes_on_elsewhere_without_losing_a_s
     assert address.startswith("tls://") and len(jobs()) == 2
     run = runs.submit(SPEC, slurmed)
     for event in run.follow():
-        if event.kind == "point" and event.name == "loss" and event.step >= 30:
+        if event.kind == "point" and event.name == "loss" and event.step >= 10:
             break
     ids = cluster.connect(slurmed).run(lambda: os.environ["SLURM_JOB_ID"])
     victim = next(r["worker"] for e in run.events(kinds=["mark"]) if e.name == "ranks" for r in e.data["ranks"])
@@ -140,8 +141,9 @@ def test_training_whose_job_is_given_notice_goes_on_elsewhere_without_losing_a_s
     run.wait(200)
     marks = [(e.name, e.step) for e in run.events(kinds=["mark"]) if e.name in ("resumed", "restart")]
     # The only checkpoint of this run is the one that the notice asked for.
-    assert [n for n, _ in marks] == ["resumed"] and 30 <= marks[0][1] < 150
-    assert [e.step for e in run.events(kinds=["point"]) if e.name == "loss"] == list(range(1, 151))
+    # (Where the job bore the driver too, that has gone on for a moment, and the next one again from there.)
+    assert {n for n, _ in marks} == {"resumed"} and len({s for _, s in marks}) == 1 and 10 <= marks[0][1] < 80
+    assert [e.step for e in run.events(kinds=["point"]) if e.name == "loss"] == list(range(1, 81))
     wait(lambda: ids[victim] not in jobs())
     (slurmed.root / "workbench.toml").write_text("")
     assert cluster.down(slurmed)

@@ -18,8 +18,8 @@ def manifest(workspace: Workspace, settings: KubernetesCluster) -> dict[str, Any
     environment = {"WORKBENCH_ROOT": root, "PYTHONPATH": root, **settings.environment}
     spec = make_cluster_spec(
         settings.name, image=settings.image, n_workers=settings.minimum or 0 if settings.grows else settings.workers,
-        resources=dict(settings.resources) or None, env=environment, idle_timeout=int(settings.idle_minutes * 60),
-        worker_command=["dask-worker", "--nthreads", str(settings.threads), "--no-dashboard", "--preload", NANNY, "--preload-nanny", NANNY])
+        resources=dict(settings.resources), env=environment, idle_timeout=int(settings.idle_minutes * 60),
+        worker_command=["dask-worker", "--nthreads", str(settings.threads), "--preload", NANNY, "--preload-nanny", NANNY])
     spec["metadata"]["namespace"] = settings.namespace
     if settings.volume:
         for part in (spec["spec"]["scheduler"]["spec"], spec["spec"]["worker"]["spec"]):
