@@ -72,9 +72,9 @@ class Pictures:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.LANCZOS)
         picture = picture.crop((0, 0, WIDTH, min(picture.height, TALLEST)))
         FOLDER.mkdir(parents=True, exist_ok=True)
-        for colours in (128, 64, 32, 16, 8):
+        for colours in (256, 128, 64, 32, 16):
             file = io.BytesIO()
-            picture.quantize(colours, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+            picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
             if file.tell() <= BYTES:
                 break
         (FOLDER / f"{name}.png").write_bytes(file.getvalue())

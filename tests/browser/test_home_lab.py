@@ -51,6 +51,10 @@ def test_from_an_empty_workspace_to_the_next_step_and_back_after_a_restart(lab, 
 
 
 def test_a_run_is_watched_and_stopped_hostile_names_neither_run_nor_break_the_layout(lab, place, axe):
+    write_notebook(place.root / "watch.ipynb", HOME)
+    lab.open("watch.ipynb").run()
+    page = lab.page
+    page.wait_for_selector(".wbp-home")
     journal = Journal(place)
     entry, _ = journal.add("train", PAYLOAD, "hostile", {"word": "train", "version": 1, "data": "digits"}, {}, place="here")
     journal.claim(entry.id)
@@ -58,9 +62,6 @@ def test_a_run_is_watched_and_stopped_hostile_names_neither_run_nor_break_the_la
     failed, _ = journal.add("data", PAYLOAD, "failed", spec, {}, place="here")
     journal.claim(failed.id)
     journal.move(failed.id, "failed", failure={"what": PAYLOAD})
-    write_notebook(place.root / "watch.ipynb", HOME)
-    lab.open("watch.ipynb").run()
-    page = lab.page
     page.wait_for_selector(".wbp-home-run[data-state=running]")
     journal.events.append(entry.id, "progress", done=30, total=60, unit="steps", label=PAYLOAD[:200], rate=5.0, left=6.0)
     page.wait_for_function("() => document.querySelector('.wbp-home-run progress').value === 0.5")
