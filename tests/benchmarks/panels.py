@@ -108,19 +108,22 @@ def arrived(lab: Lab, workspace: Workspace, run: str, times: int = 30) -> list[f
     return found
 
 
-def curve(lab: Lab) -> tuple[float, float]:
-    """Seconds to draw a curve of a million points, and to zoom into it."""
-    lab.run()
-    lab.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-    lab.page.wait_for_function("() => !document.querySelector('.wbp')")
-    opened = lab.page.evaluate(TIMED, ["jupyterapp.commands.execute('notebook:run-all-cells')",
-                                       "/\\d/.test(document.querySelector('.wbp-readout')?.textContent || '')"])
+def curve(lab: Lab) -> tuple[float, float, float]:
+    """Seconds to draw a curve of a million points the first time, to draw it again, and to zoom into it."""
+    lab.run()  # an empty panel: the kernel is warm
+    opened = []
+    for _ in range(4):
+        lab.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        lab.page.wait_for_function("() => !document.querySelector('.wbp')")
+        opened.append(lab.page.evaluate(TIMED, ["jupyterapp.commands.execute('notebook:run-all-cells')",
+                                                "/\\d/.test(document.querySelector('.wbp-readout')?.textContent || '')"]))
+        lab.page.wait_for_timeout(4000)
     lab.page.wait_for_timeout(6000)  # by then the whole is read
     lab.page.evaluate("""() => { window.drawn = 0; const ask = CanvasRenderingContext2D.prototype.clearRect;
       CanvasRenderingContext2D.prototype.clearRect = function (...a) { window.drawn += 1; return ask.apply(this, a); }; }""")
     press = "document.querySelector('.wbp-canvas').dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}))"
     zoomed = [lab.page.evaluate(TIMED, [f"window.drawn = 0; {press}", "window.drawn >= 2"]) for _ in range(5)]
-    return opened, p95(zoomed)
+    return opened[0], p95(opened[1:]), p95(zoomed)
 
 
 def visited(chromium: Any, workspace: Workspace, folder: Path, times: int = 5) -> list[float]:
@@ -149,7 +152,8 @@ def main() -> None:
         run, long = a_run(workspace, 100), a_run(workspace, POINTS)
         write_notebook(workspace.root / "panel.ipynb", DIGITS)
         write_notebook(workspace.root / "run.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={run!r})")
-        write_notebook(workspace.root / "long.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={long!r})")
+        write_notebook(workspace.root / "long.ipynb", f"from widgets import TrainPanel\ntimes = globals().get('times', 0) + 1\n"
+                       f"TrainPanel(run={long!r} if times > 1 else None)")
         with browser() as chromium:
             with lab_server(workspace.root, Path(folder) / "logs") as address:
                 lab = Lab(chromium.new_page(viewport={"width": 1200, "height": 900}), address).open("panel.ipynb")
@@ -163,8 +167,9 @@ def main() -> None:
                 rows.append(("point written elsewhere → drawn, p95", f"{1000 * p95(arrived(lab, workspace, run)):.0f} ms", "400 ms"))
                 stop_kernels(address)
                 lab.open("long.ipynb")
-                opened, zoomed = curve(lab)
-                rows += [("1 M-point curve opened", f"{opened:.2f} s", "0.5 s"), ("and zoomed, p95", f"{zoomed:.2f} s", "0.2 s")]
+                first, opened, zoomed = curve(lab)
+                rows += [("1 M-point curve opened for the first time", f"{first:.2f} s", "0.5 s"),
+                         ("opened again, p95", f"{opened:.2f} s", "0.5 s"), ("and zoomed, p95", f"{zoomed:.2f} s", "0.2 s")]
                 stop_kernels(address)
             rows.append(("Voila page, preheated → panel usable, p95", f"{p95(visited(chromium, workspace, Path(folder))):.2f} s", "2 s"))
     print("| figure | measured | must reach |\n|---|---|---|")

@@ -134,7 +134,8 @@ def dashboard(notebook: Annotated[Path | None, typer.Argument(metavar="NOTEBOOK"
     folder = _write_settings(workspace, settings)
     _become(workspace, "voila", [sys.executable, "-m", "voila", str(page), f"--Voila.config_file_paths=['{folder}']"],
             # A preheated kernel is not told who serves it; panels must know, since there nothing runs by itself.
-            {"SERVER_SOFTWARE": "voila/workbench", "JUPYTER_PATH": _templates(), "WORKBENCH_READ_ONLY": "1" if read_only else os.environ.get("WORKBENCH_READ_ONLY", "")})
+            {"SERVER_SOFTWARE": "voila/workbench", "JUPYTER_PATH": _templates(),
+             "WORKBENCH_READ_ONLY": "1" if read_only else os.environ.get("WORKBENCH_READ_ONLY", "")})
 
 
 def dashboard_settings(workspace: Workspace, host: str, port: int, *, token: bool = True, preheat: int = 1,
