@@ -58,7 +58,8 @@ class Playground:
         dataset, text = found["dataset"], found["text"] or ""
         # The first of its words must be in sight, however far into a long record they stand.
         begin = max(0, found["spans"][0][0] - 2000) if found["spans"] else 0
-        spans = [(max(0, a - begin), b - begin, "taught", "") for a, b in found["spans"]]
+        places = [_words({"start": a, "end": b, "text": text[a:b]}) for a, b in found["spans"]]
+        spans = [(max(0, a - begin), b - begin, "taught", "") for a, b in places]
         cut = [*([{"text": "… "}] if begin else []), *segments(text[begin:], spans, SHOWN)]
         return {"title": found["locator"] or found["source"], "segments": cut,
                 "facts": {"source": found["source"], "place": found["locator"], "dataset": f"{dataset['name']} v{dataset['version']}",

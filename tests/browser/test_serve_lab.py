@@ -51,6 +51,22 @@ def place(copy_of_taught, tmp_path_factory):
     runs.shut_down(workspace)
 
 
+def opened(lab, place, name: str, *cells: str):
+    """The page of a notebook whose panel is drawn."""
+    write_notebook(place.root / f"{name}.ipynb", PANEL, *cells)
+    lab.open(f"{name}.ipynb").run()
+    lab.page.wait_for_selector(".wbp", timeout=60_000)
+    return lab.page
+
+
+def deploy(lab) -> None:
+    """See that the endpoint stands, whatever the test before left."""
+    lab.page.wait_for_selector(".wbp:is([data-state=done], [data-state=editing], [data-state=lost], [data-state=stopped])")
+    if lab.page.locator(".wbp").first.get_attribute("data-state") != "done":
+        lab.page.click(".wbp-run")
+    state(lab, "done")
+
+
 def tab(lab, name: str) -> None:
     lab.page.locator(".wbp-tab", has_text=name).first.click()
 
@@ -60,9 +76,7 @@ def wide(page) -> int:
 
 
 def test_from_a_model_to_an_answer_and_the_record_that_taught_it(lab, place, axe):
-    write_notebook(place.root / "ask.ipynb", PANEL)
-    lab.open("ask.ipynb").run()
-    page = lab.page
+    page = opened(lab, place, "ask")
     assert page.locator(".wbp-run").inner_text() == "Deploy"
     page.click(".wbp-run")
     page.wait_for_selector(".wbp-serve-strip[data-state=up] .wbp-serve-address:visible")
@@ -100,6 +114,7 @@ def test_from_a_model_to_an_answer_and_the_record_that_taught_it(lab, place, axe
     page.wait_for_function("() => /^[1-9]|0 of 1/.test(document.querySelectorAll('.wbp-serve-figure b')[3].textContent)")
     found["live"] = axe(page)
     assert {k: v for k, v in found.items() if v} == {}
+    lab.save()
     page.reload()  # the kernel lives on: what was asked in this session is there again
     page.wait_for_selector(".wbp[data-state=done]")
     tab(lab, "Results")
@@ -107,12 +122,8 @@ def test_from_a_model_to_an_answer_and_the_record_that_taught_it(lab, place, axe
 
 
 def test_traffic_by_keyboard_two_side_by_side_and_back(lab, place):
-    write_notebook(place.root / "shift.ipynb", PANEL)
-    lab.open("shift.ipynb").run()
-    page = lab.page
-    if page.locator(".wbp-run", has_text="Deploy").count() and not page.locator(".wbp-serve-strip[data-state=up]").count():
-        page.click(".wbp-run")
-    state(lab, "done")
+    page = opened(lab, place, "shift")
+    deploy(lab)
     tab(lab, "Live")
     page.locator(".wbp-serve-fold > summary").click()
     page.get_by_role("combobox", name="Model").fill("second-lm")
@@ -146,12 +157,8 @@ def test_traffic_by_keyboard_two_side_by_side_and_back(lab, place):
 
 
 def test_a_killed_endpoint_is_told_and_brought_back_and_hostile_answers_are_text(lab, place):
-    write_notebook(place.root / "hostile.ipynb", PANEL, HOSTILE % (PAYLOADS,))
-    lab.open("hostile.ipynb").run()
-    page = lab.page
-    if not page.locator(".wbp-serve-strip").count():
-        page.click(".wbp-run")
-    state(lab, "done")
+    page = opened(lab, place, "hostile", HOSTILE % (PAYLOADS,))
+    deploy(lab)
     tab(lab, "Results")
     page.wait_for_function(f"() => document.querySelectorAll('.wbp-play-exchange').length === {len(PAYLOADS)}")
     page.wait_for_function("() => document.querySelector('.wbp-play-body').textContent.length > 1_000_000")
@@ -160,16 +167,16 @@ def test_a_killed_endpoint_is_told_and_brought_back_and_hostile_answers_are_text
     state(lab, "lost", 10)
     assert "is not answering since" in page.locator(".wbp-attention").inner_text()
     page.locator(".wbp-attention button", has_text="Start again").click()
-    page.wait_for_selector(".wbp-serve-strip[data-state=up]")
+    page.wait_for_selector(".wbp-serve-strip[data-state=up]:visible")
     state(lab, "done")
     tab(lab, "Live")
     page.locator("button", has_text="Stop endpoint").click()
     assert "This ends bot" in page.locator(".wbp-serve-asked").inner_text() and Endpoint.open("bot", place).alive
     page.locator("button", has_text="Stop it").click()
-    page.wait_for_selector(".wbp-serve-strip[data-state=down]")
+    page.wait_for_selector(".wbp-serve-strip[data-state=down]:visible")
     assert not Endpoint.open("bot", place).alive
     page.locator(".wbp-attention button", has_text="Start again").click()
-    page.wait_for_selector(".wbp-serve-strip[data-state=up]")
+    page.wait_for_selector(".wbp-serve-strip[data-state=up]:visible")
 
 
 def test_visitors_may_ask_and_change_nothing(chromium, place, tmp_path, monkeypatch, axe):

@@ -83,7 +83,7 @@ def test_from_a_model_alone_to_an_answer_and_the_record_that_taught_it(serve, pl
     assert marked and all(s["text"] == s["text"].strip() for s in marked)
     assert [s["kind"] for s in trace["lineage"]] == ["endpoint", "model", "dataset", "source"]
     record = page.ask("record", number=number, side=0, record=trace["spans"][0]["records"][0]["id"])[0]["value"]
-    assert trace["spans"][0]["text"] in [s["text"] for s in record["segments"] if s.get("kind") == "taught"]
+    assert trace["spans"][0]["text"].strip() in [s["text"] for s in record["segments"] if s.get("kind") == "taught"]
     assert record["facts"]["dataset"] == "docs v1" and record["facts"]["source"] == "stdlib"
     drawn = picture(panel)
     assert panel.endpoint["address"] in drawn and panel.act_token() not in drawn

@@ -245,6 +245,7 @@ export function makePlayground(ctx) {
       if (versions.length < 2) comparing = false;
     }
     if (comparing && first.value === endpoint.name && versions.length > 1) first.value = versions[0].reference;
+    if (comparing && first.value === second.value) second.value = (versions.find((v) => v.reference !== first.value) || versions[0]).reference;
     beside.hidden = versions.length < 2; second.hidden = !comparing; first.hidden = versions.length < 2;
     beside.setAttribute("aria-pressed", comparing ? "true" : "false");
     modes.forEach((m) => m.setAttribute("aria-pressed", m.dataset.mode === mode ? "true" : "false"));
