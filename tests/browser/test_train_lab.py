@@ -116,7 +116,8 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(lab, place):
     import pyarrow as pa
 
     rows = [{"id": f"{n}-{split}", "text": " ".join(f"{text[:200]} {n * k}" for k in range(60)), "image": None, "label": None,
-             "source": PAYLOADS[0], "locator": text[:100], "cluster": str(n), "split": split} for n, text in enumerate(PAYLOADS) for split in ("train", "validation")]
+             "source": PAYLOADS[0], "locator": text[:100], "cluster": str(n), "split": split}
+            for n, text in enumerate(PAYLOADS) for split in ("train", "validation")]
     made = write_dataset(place, "hostile", pa.Table.from_pylist(rows, schema=record_schema()), drop_schema().empty_table(), card="",
                          manifest={"modality": "text", "spec": {}, "parents": {}, "drops": {}})
     journal, events = Journal(place), Events(place)

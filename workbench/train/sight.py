@@ -84,7 +84,7 @@ def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[tuple[
 
 def refuse_nothing(plan: Plan, tokens: Tokens, world: int, dataset: Dataset) -> None:
     """Raise where the first step would train no token of text."""
-    if not _counted(batches_of(plan, tokens, world, 1), tokens)["text"]:
+    if not any((rows[:, 1:] != 0).any() for *_, rows in batches_of(plan, tokens, world, 1)):
         raise nothing_trained(dataset)
 
 
