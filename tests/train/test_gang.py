@@ -72,6 +72,11 @@ def test_what_ends_a_gang(messages, options, error, words):
         watch(*messages, **options)
 
 
+def test_a_worker_that_will_end_is_no_loss_yet_and_a_peers_word_of_it_is_kept():
+    seen, answers = watch({"kind": "notice", "rank": 1})
+    assert seen.leaving == {1} and answers == []
+
+
 def test_a_lost_connection_alone_is_given_time_to_show_its_cause():
     watch({"kind": "error", "rank": 0, "error": {"what": "gloo", "peer": True}}, now=2.0)
 

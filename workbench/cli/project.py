@@ -20,6 +20,7 @@ SETTINGS = """\
 [cluster]
 workers = 2                            # worker processes of the local cluster
 # address = "tls://host:8786"          # a Dask scheduler that runs already
+# kind = "ssh"                         # or slurm, kubernetes, aws, …: docs/clusters.md
 
 [secrets]
 # webhook = "MY_WEBHOOK_TOKEN"         # name of a secret = environment variable that holds it

@@ -25,7 +25,10 @@ def arguments(workspace: Workspace, settings: QueueCluster) -> dict[str, Any]:
     if settings.kind == "slurm":
         # To the first process alone, and before the end: so there is time to write a checkpoint.
         directives.insert(0, f"--signal=B:TERM@{settings.notice_seconds}")
-    named = {"queue": settings.queue, PAYS[settings.kind]: settings.account, "walltime": settings.walltime, "interface": settings.interface}
+    walltime = settings.walltime
+    if walltime and settings.kind == "lsf" and walltime.count(":") == 2:
+        walltime = walltime.rpartition(":")[0]  # it knows no seconds
+    named = {"queue": settings.queue, PAYS[settings.kind]: settings.account, "walltime": walltime, "interface": settings.interface}
     return {
         **{k: v for k, v in named.items() if v is not None},
         "cores": settings.job_cores, "memory": settings.memory, "processes": settings.processes,
