@@ -46,6 +46,12 @@ def test_each_panel_is_one_module_that_parses(word, tmp_path):
         subprocess.run(["node", "--check", tmp_path / "panel.mjs"], check=True)
 
 
+def test_no_string_of_a_style_sheet_holds_what_the_assembly_draws_together():
+    for sheet in assembly.FOLDER.glob("*.css"):
+        assert not [t for t in re.findall(r'"[^"\n]*"', sheet.read_text("utf-8")) if re.search(r"[{};,]|\w: ", t)], sheet.name
+    assert "/*" not in assembly.style() and ".wbp{" in assembly.style()
+
+
 def test_importing_the_panels_is_light():
     code = ("import time; t = time.process_time(); import widgets; from widgets import DataPanel, TrainPanel; t = time.process_time() - t; "
             "import sys; print([m for m in ('torch', 'distributed', 'mlflow', 'transformers', 'numpy', 'pyarrow') if m in sys.modules], t)")
