@@ -87,7 +87,7 @@ def test_a_run_is_made_once_shown_after_and_found_by_another_panel(panel, worksp
     run = first.run()
     assert run.state == "done" and first.status["state"] == "done"
     until(lambda: first.results.get("next"))
-    assert first.results["next"]["word"] == "train" and "1,797" in first.results["html"]
+    assert first.results["next"]["word"] == "train" and first.results["read"] == 1797
     second = panel(DataPanel, DIGITS)
     until(lambda: second.status["state"] == "done")  # found by itself, a moment after it is shown
     assert second.run().id == run.id and len(Journal(workspace).entries()) == 1
