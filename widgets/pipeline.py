@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import traitlets
 
-from workbench.drawing import ago, duration, when
+from workbench.drawing import ago, duration, table, when
 from workbench.errors import WorkbenchError
 from workbench.events import Event, Events
 from workbench.journal import ENDED, Journal
@@ -52,6 +52,7 @@ class PipelinePanel(Panel):
         self._board: Board | None = None
         self._folding = threading.Lock()
         self._last: dict[str, float] = {}
+        self._read: tuple[Any, Notebook | None] = (None, None)
         super().__init__(*arguments, **known)
 
     # Live ----------------------------------------------------------------------------------------------------------------------
@@ -74,10 +75,6 @@ class PipelinePanel(Panel):
         self._attend()
 
     def alive(self, fresh: dict[str, Any], events: list[Event]) -> None:  # noqa: ARG002 - a pipeline has no curves
-        with self._folding:
-            if self._board is None:
-                return
-            self._board.take(events)
         self._draw()
         if any(e.kind in ("mark", "state") for e in events):
             self._attend()
@@ -86,6 +83,8 @@ class PipelinePanel(Panel):
         with self._folding:
             if self._board is None or self.watch is None:
                 return
+            # Read here and not taken as told: at the end of a run its last marks count before the feed comes round.
+            self._board.take(self.watch.feed.events.tail(self.watch.run.id, after=self._board.seen, kinds=("mark",)))
             self._board.settle(self.watch.entry.state)
             nodes = [self._node(step) for step in self._board.steps.values()]
         if nodes != self.graph:
@@ -114,6 +113,11 @@ class PipelinePanel(Panel):
         return {"node": step.node, "needs": step.needs, "column": step.column, "word": step.word, "title": step.title, "state": step.state,
                 "sign": sign, "stateword": word, "words": words, "share": share, "why": step.why}
 
+    def _ended(self) -> None:
+        super()._ended()
+        self._draw()
+        self._attend()
+
     def needs(self) -> dict[str, Any] | None:
         """While other steps go on, a failed one is spoken of already."""
         board = getattr(self, "_board", None)
@@ -141,6 +145,14 @@ class PipelinePanel(Panel):
             if "endpoint" in result and step.get("run"):
                 return {"label": "Try the endpoint", "word": "serve", "spec": Journal(self.workspace).get(step["run"]).spec}
         return None
+
+    def pictured(self, run: Run) -> Any:
+        """The still picture says what the Results say: each step, how it stands, what it made."""
+        if run.state == "done":
+            rows = [[s["node"], f"{s['sign']} {s['word']}", s["took"], ", ".join(s["products"]), s["why"]] for s in self.made(run)["steps"]]
+        else:
+            rows = [[n["node"], f"{n['sign']} {n['stateword']}", n["words"], "", n["why"]] for n in self.graph]
+        return table(["step", "state", "took", "made", "why"], rows, "Steps")
 
     # What the page asks --------------------------------------------------------------------------------------------------------
 
@@ -192,9 +204,9 @@ class PipelinePanel(Panel):
         cells, shown = [], None
         for path in paths:
             try:
-                cells, shown = _cells(Notebook(path), step, executed=path.parent == folder), path
+                cells, shown = _cells(self._notebook(path), step, executed=path.parent == folder), path
                 break
-            except (WorkbenchError, ValueError):  # not there yet, or being written
+            except (WorkbenchError, ValueError, OSError):  # not there yet, or being written
                 continue
         of = {}
         if step.runs:
@@ -254,6 +266,14 @@ class PipelinePanel(Panel):
     def _folder(self, run: Run | None = None) -> Path:
         folder = run.spec.folder if run is not None else str(self.editor.mapping.get("folder") or ".")
         return (self.workspace.root / folder).resolve()
+
+    def _notebook(self, path: Path) -> Notebook:
+        """A notebook, read again only where its file changed."""
+        about = path.stat()
+        key = (path, about.st_mtime_ns, about.st_size)
+        if self._read[0] != key:
+            self._read = (key, Notebook(path))
+        return self._read[1]
 
     def _notebooks(self) -> list[str]:
         folder, found = self._folder(), []

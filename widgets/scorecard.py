@@ -83,7 +83,8 @@ def _row(theme: str, metric: str, found: Evidence | None, judgement: Judgement |
         words.append(f"< {rule.below}" + (f"’s {amount(other, unit)}" if other is not None else ""))
     sign, held = SIGNS[judgement.status]
     bounds = [b for b in (rule.at_most, other, rule.at_least) if b is not None]
-    return {**row, "status": judgement.status, "sign": sign, "word": held, "bound": " and ".join(words), "why": judgement.why,
+    return {**row, "status": judgement.status, "sign": sign, "word": held, "bound": " and ".join(words),
+            "why": judgement.why.replace(rule.metric, label(rule.metric), 1),
             "explained": explain(judgement, policy), "line": _line(found, bounds, low=rule.at_least is not None)}
 
 

@@ -143,6 +143,7 @@ VIEWS.pipeline = {
     past.addEventListener("toggle", () => past.open && pipelineHistory(ctx, history));
     element.append(h("div", { class: "wbp-bar wbp-pipeline-tools" }, found, h("span", { class: "wbp-space" }), tool), graph.element, step.element, past);
     let asking = 0;
+    let asked = [null, 0];
     function show() {
       const [status, nodes] = [ctx.get("status"), ctx.get("graph") || []];
       if (status.run !== run) { run = status.run; chosen = null; if (past.open) pipelineHistory(ctx, history); }
@@ -153,7 +154,9 @@ VIEWS.pipeline = {
       fill(found, cached.length ? ["◆ found, not repeated: ", said(cached.join(", "))] : "");
       tool.hidden = Boolean(status.active) || !status.run;
       clearTimeout(asking);
-      asking = setTimeout(() => step.show(selected), 60);
+      // While it works a step is looked at once a second; another one at once.
+      const wait = selected === asked[0] && status.active ? Math.max(60, 1000 - (performance.now() - asked[1])) : 60;
+      asking = setTimeout(() => { asked = [selected, performance.now()]; step.show(selected); }, wait);
     }
     ctx.on("graph", show);
     ctx.on("status", show);
