@@ -21,6 +21,8 @@ class Cluster(Part):
     """fewest workers of a cluster that grows and shrinks with its work"""
     maximum: int | None = Field(None, ge=1, le=4096)
     """most workers of a cluster that grows and shrinks; none: the number is fixed"""
+    shrink_seconds: float = Field(30, ge=1)
+    """seconds that a worker is not needed before it is taken away, where the number follows the work"""
     threads: int = Field(1, ge=1, le=256)
     """threads a worker offers to data work"""
     idle_minutes: float = Field(60, gt=0)

@@ -153,9 +153,10 @@ def test_training_whose_job_is_given_notice_goes_on_elsewhere_without_losing_a_s
 
 
 @slurm
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a long round: set WORKBENCH_SOAK=1")
 def test_it_grows_from_nothing_for_work_and_shrinks_again(slurmed):
     toml = slurmed.root / "workbench.toml"
-    toml.write_text('[cluster]\nkind = "slurm"\nmemory = "1GB"\nminimum = 0\nmaximum = 2\nidle_minutes = 5\n')
+    toml.write_text('[cluster]\nkind = "slurm"\nmemory = "1GB"\nminimum = 0\nmaximum = 2\nidle_minutes = 5\nshrink_seconds = 3\n')
     cluster.up(slurmed)
     assert jobs() == {} and cluster.status(slurmed).words.endswith("0 of 0 to 2 workers")
     client = cluster.connect(slurmed)

@@ -145,14 +145,18 @@ def test_the_machines_are_left_empty_when_the_process_that_keeps_the_cluster_is_
     cluster.down(workspace)
 
 
-def test_down_ends_all_of_it(server, tmp_path):
+def test_it_grows_for_work_and_shrinks_and_down_ends_all_of_it(server, tmp_path):
     workspace = Workspace(tmp_path).open()
-    (tmp_path / "workbench.toml").write_text(server.settings(hosts=["127.0.0.1"], minimum=0, maximum=1))
+    (tmp_path / "workbench.toml").write_text(server.settings(hosts=["127.0.0.1"], minimum=0, maximum=1, shrink_seconds=2))
     cluster.up(workspace)
     assert cluster.status(workspace).workers == {}
     assert cluster.connect(workspace).submit(sum, [1, 2]).result(60) == 3  # it grew for that
+    deadline = time.monotonic() + 60
+    while cluster.status(workspace).workers:  # and shrinks again
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     left = of(workspace)
-    assert cluster.down(workspace)
+    assert left and cluster.down(workspace)
     _, living = psutil.wait_procs(left, timeout=20)
     assert living == [] and processes.listed(workspace) == []
 

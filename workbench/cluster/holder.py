@@ -77,7 +77,7 @@ def configure(workspace: Workspace) -> None:
         "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms",
         "distributed.admin.system-monitor.interval": "5s",
         # A nanny on a busy machine brings its worker back after longer than the default; elsewhere what is lost is replaced.
-        "distributed.deploy.lost-worker-timeout": "10m" if local else "20s",
+        "distributed.deploy.lost-worker-timeout": "10m" if local else "10s",
         "distributed.comm.tls.ca-file": tls.tls_ca_file,
         **{f"distributed.comm.tls.{role}.{part}": tls.tls_worker_cert for role in ("client", "scheduler", "worker")
            for part in ("cert", "key")}})
@@ -90,7 +90,8 @@ async def _size(cluster: Cluster, settings) -> None:
         if inspect.isawaitable(sized):
             await sized
     elif hasattr(cluster, "worker_spec"):
-        cluster.adapt(minimum=settings.minimum or 0, maximum=settings.maximum, interval="1s", wait_count=30, Adaptive=Demand)
+        cluster.adapt(minimum=settings.minimum or 0, maximum=settings.maximum, interval="1s", wait_count=max(1, round(settings.shrink_seconds)),
+                      Adaptive=Demand)
 
 
 async def _watch(cluster: Cluster, settings, over: asyncio.Future) -> None:
