@@ -95,6 +95,7 @@ function makeHomeRunning(ctx, open) {
       item.dataset.state = now.state;
       sign.textContent = now.sign;
       if (state.textContent !== now.state) state.textContent = now.state === "lost" ? "lost sight of" : now.state;
+      bar.hidden = now.state === "lost" || now.state === "queued";
       const share = now.progress ? now.progress.share : null;
       if (!bar.firstChild) bar.append(homeBar(share, `Progress of ${clean(now.name)}`));
       else if (share === null || share === undefined) bar.firstChild.removeAttribute("value");
