@@ -14,7 +14,7 @@ from ..events import Events
 from ..storage import Database, canonical_json, digest_json
 from ..workspace import Workspace
 from .metrics import Samples
-from .rules import Observation, observe, sentence, series_of
+from .rules import Observation, nearest, observe, sentence, series_of
 from .spec import Absence, Rule
 
 Phase = Literal["inactive", "pending", "firing"]
@@ -344,15 +344,6 @@ class Alerts:
             if row["rule"] not in silent:
                 _owe(connection, _alert(row), "began", webhooks, now)
                 connection.execute("DELETE FROM hushed WHERE alert = ?", (row["id"],))
-
-
-def nearest(rule: Rule, observations: Iterable[Observation]) -> float | None:
-    """Of the values that a rule sees, the one nearest to its bound or furthest beyond it."""
-    values = [o.value for o in observations if o.value is not None and o.value == o.value]
-    if not values:
-        return None
-    upwards = not isinstance(rule, Absence) and rule.above is not None
-    return max(values) if upwards else min(values)
 
 
 def user() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..drawing import duration
@@ -103,3 +103,12 @@ def bound(rule: Rule) -> str:
     if isinstance(rule, Absence):
         return "no value"
     return " or ".join(f"{word} {quantity(b, rule.metric)}" for word, b in (("above", rule.above), ("below", rule.below)) if b is not None)
+
+
+def nearest(rule: Rule, observations: Iterable[Observation]) -> float | None:
+    """Of the values that a rule sees, the one nearest to its bound or furthest beyond it."""
+    values = [o.value for o in observations if o.value is not None and o.value == o.value]
+    if not values:
+        return None
+    upwards = not isinstance(rule, Absence) and rule.above is not None
+    return max(values) if upwards else min(values)
