@@ -20,7 +20,8 @@ from workbench.monitor.history import History
 from workbench.monitor.watch import Watch
 
 SPEC = {"word": "monitor", "name": "watch", "port": 0, "interval": 0.2, "builtin": False, "rules": [
-    {"rule": "threshold", "name": "room", "metric": "workbench_machine_disk_free_bytes", "below": 5e14, "summary": "less than there ever was"},
+    {"rule": "threshold", "name": "room", "metric": "workbench_machine_disk_free_bytes", "below": 5e14,
+     "summary": "less than there ever was"},
     {"rule": "threshold", "name": "lost", "metric": "workbench_run_not_finite", "above": 0}]}
 
 
