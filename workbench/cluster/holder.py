@@ -90,8 +90,8 @@ async def _size(cluster: Cluster, settings) -> None:
         if inspect.isawaitable(sized):
             await sized
     elif hasattr(cluster, "worker_spec"):
-        cluster.adapt(minimum=settings.minimum or 0, maximum=settings.maximum, interval="1s", wait_count=max(1, round(settings.shrink_seconds)),
-                      Adaptive=Demand)
+        cluster.adapt(minimum=settings.minimum or 0, maximum=settings.maximum, interval="1s",
+                      wait_count=max(1, round(settings.shrink_seconds)), Adaptive=Demand)
 
 
 async def _watch(cluster: Cluster, settings, over: asyncio.Future) -> None:
