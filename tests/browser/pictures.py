@@ -126,23 +126,21 @@ def alive(workspace: Workspace, ids: dict[str, str]) -> Iterator[None]:
 
 def panels(pictures: Pictures, page: Callable[[], Lab], root: Path, state: str, cells: dict[str, str]) -> None:
     """Each panel in one state, light and dark."""
-    names = [f"{word}-{state}-{theme}" for word in cells for theme in THEMES]
-    if not any(pictures.wants(n) for n in names):
+    asked = {word: cell for word, cell in cells.items() if any(pictures.wants(f"{word}-{state}-{theme}") for theme in THEMES)}
+    if not asked:
         return
-    for word, cell in cells.items():
-        if not any(pictures.wants(f"{word}-{state}-{theme}") for theme in THEMES):
-            continue
-        write_notebook(root / f"{word}-{state}.ipynb", f"from widgets import panel_class\npanel_class({word!r})({cell})")
-        lab = page()
-        lab.open(f"{word}-{state}.ipynb").run()
-        panel = lab.page.locator(f".wbp[data-word={word}]").first
+    write_notebook(root / f"{state}.ipynb", *(f"from widgets import panel_class\npanel_class({w!r})({cell})" for w, cell in asked.items()))
+    lab = page()
+    lab.open(f"{state}.ipynb").run()
+    for word in asked:
         with contextlib.suppress(Exception):  # a panel in another state is shown as it is
-            lab.page.wait_for_selector(f".wbp[data-word={word}][data-state={state}]", timeout=8000)
-        for theme, named in THEMES.items():
-            lab.theme(named)
-            lab.page.wait_for_timeout(1500)
-            pictures.take(f"{word}-{state}-{theme}", panel)
-        lab.page.close()
+            lab.page.wait_for_selector(f".wbp[data-word={word}]:is([data-state={state}], [data-state=up])", timeout=20_000)
+    for theme, named in THEMES.items():
+        lab.theme(named)
+        lab.page.wait_for_timeout(3000)
+        for word in asked:
+            pictures.take(f"{word}-{state}-{theme}", lab.page.locator(f".wbp[data-word={word}]").first)
+    lab.page.close()
 
 
 def home(pictures: Pictures, page: Callable[[], Lab], root: Path, name: str) -> None:
@@ -167,7 +165,7 @@ def playground(pictures: Pictures, page: Callable[[], Lab], root: Path, run: str
     lab = page()
     lab.open("playground.ipynb").run()
     lab.page.wait_for_selector(".wbp[data-word=serve]")
-    lab.page.locator(".wbp-tab", has_text="Live").click()
+    lab.page.locator(".wbp-tab", has_text="Results").click()
     prompt = lab.page.locator(".wbp[data-word=serve] textarea:visible").first
     prompt.fill("Return the")
     prompt.press("Control+Enter")
