@@ -75,8 +75,8 @@ def test_a_stream_is_stopped_from_another_thread_and_its_place_is_free(endpoint)
     assert list(ready) == [] and ready.finish == "stopped"
 
 
-@pytest.mark.parametrize(("name", "program"), [("curl", ["/bin/sh", "-c"]), ("python", [sys.executable, "-c"]), ("urllib", [sys.executable, "-c"]),
-                                               ("javascript", ["node", "--input-type=module", "-e"])])
+@pytest.mark.parametrize(("name", "program"), [("curl", ["/bin/sh", "-c"]), ("python", [sys.executable, "-c"]),
+                                               ("urllib", [sys.executable, "-c"]), ("javascript", ["node", "--input-type=module", "-e"])])
 def test_the_programs_for_clients_work_as_pasted(endpoint, name, program):
     if not shutil.which("curl" if name == "curl" else program[0]):
         pytest.skip(f"no {program[0]} here")

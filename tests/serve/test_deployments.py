@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 from conftest import teach_slow
 from hypothesis import given
@@ -25,7 +29,9 @@ def test_one_click_goes_back_and_forth_with_versions_pinned(taught):
     assert [m["weight"] for m in endpoint.document["models"]] == [60, 40]
     before = previous(taught, "bot")
     assert before.words == "docs-lm@v1 100 %"
-    back = runs.run(before.spec, taught)
+    told = subprocess.run([sys.executable, "-m", "workbench.cli", "endpoints", "back", "bot", "--json"], cwd=taught.root,
+                          capture_output=True, text=True, check=True)
+    back = runs.attach(json.loads(told.stdout)["run"], taught)
     assert [m["digest"] for m in endpoint.document["models"]] == [Model.open("docs-lm@v1", taught).digest]
     assert standing_deployment(taught, "bot").run == back.id and previous(taught, "bot").words == "docs-lm@v1 60 %, docs-lm@v2 40 %"
     runs.run(scaled(before.spec, 2), taught)

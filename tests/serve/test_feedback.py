@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -45,9 +47,13 @@ def test_the_file_is_a_source_of_data(served):
         texts.append(feedback.mark(answer.id, "wrong", better=f" number {n}, and nobody heard it.")["text"])
     unmended = served.endpoint.complete("Nobody", model="poem-lm", max_tokens=4)
     feedback.mark(unmended.id, "wrong")
-    run = runs.run({"word": "data", "name": "said", "steps": [], "sources": [{"kind": "files", "paths": [str(feedback.path)]}]}, served.workspace)
+    source = {"kind": "files", "paths": [str(feedback.path)]}
+    run = runs.run({"word": "data", "name": "said", "steps": [], "sources": [source]}, served.workspace)
     assert sorted(t for t in run.output.table()["text"].to_pylist() if t) == sorted(texts)
     assert [json.loads(line)["id"] for line in feedback.path.read_text().splitlines()][-1] == unmended.id
+    told = subprocess.run([sys.executable, "-m", "workbench.cli", "endpoints", "feedback", "bot", "--json"], cwd=served.workspace.root,
+                          capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout) == feedback.rows()[::-1]
 
 
 def test_visitors_ask_so_many_times_a_minute_together(tmp_path):
