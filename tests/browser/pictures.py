@@ -187,7 +187,7 @@ def launcher(pictures: Pictures, page: Callable[[], Lab]) -> None:
         lab.theme(named)
         lab.page.locator(".jp-LauncherCard[data-category=Workbench]").last.scroll_into_view_if_needed()
         lab.page.wait_for_timeout(800)
-        pictures.take(f"launcher-{theme}", lab.page)
+        pictures.take(f"launcher-{theme}", lab.page)  # the whole page
     lab.page.close()
 
 
@@ -237,7 +237,7 @@ def main(wanted: list[str]) -> None:
         opened: list[str] = []
 
         def page() -> Lab:
-            shown = chromium.new_page(viewport={"width": WIDTH + 168, "height": TALLEST})
+            shown = chromium.new_page(viewport={"width": WIDTH + 168, "height": TALLEST + 300})
             shown.set_default_timeout(60_000)
             return Lab(shown, opened[-1])
 
