@@ -137,16 +137,17 @@ function reviewCard(markdown) {
 
 function reviewRecords(ctx, results, bounds) {
   const query = { show: "all", code: null, split: "" };
+  const images = results.modality === "image";
   const mapping = () => ctx.get("edit").mapping;
   const chosen = (id) => ["keep", "drop", "unsure"].find((c) => (mapping()[c] || []).includes(id)) || null;
   const asked = () => ({ ...query, ...(query.show === "moved" ? { bounds: bounds.now() } : {}) });
   const CHOSEN = { keep: "kept by hand", drop: "dropped by hand", unsure: "unsure" };
-  const search = h("input", { type: "search", class: "wbp-input wbp-data-search", placeholder: "Search the text", "aria-label": "Search the records' text", id: fresh("search"), autocomplete: "off", spellcheck: "false" });
+  const search = h("input", { type: "search", class: "wbp-input wbp-data-search", placeholder: "Search the text", "aria-label": "Search the records' text", id: fresh("search"), autocomplete: "off", spellcheck: "false", hidden: images });
   const state = (_, row) => {
     const by = chosen(row.id);
     return [h("span", { class: row.reason ? "wbp-dropped" : "wbp-kept" }, row.reason ? "✕ " : "✓ ", h("span", {}, row.reason ? said(row.reason) : "kept")), by ? h("span", { class: "wbp-data-by" }, CHOSEN[by]) : null];
   };
-  const table = makeTable({ label: "records", search, columns: [{ key: "reason", label: "state", draw: state, sorts: false }, { key: "text", label: "text", draw: (v) => said(v), sorts: false }, { key: "length", label: "length", numeric: true }],
+  const table = makeTable({ label: "records", search, columns: [{ key: "reason", label: "state", draw: state, sorts: false }, { key: "text", label: "text", draw: (v) => said(v), sorts: false }, images ? { key: "label", label: "label", numeric: true, sorts: false } : { key: "length", label: "length", numeric: true }],
     rows: async ({ filter, ...order }) => (await ctx.ask("page", { ...asked(), text: filter, ...order })).value, open: (row, index) => { reader.show(index); },
     heard: (found) => { if (fresh_) { fresh_ = false; if (found.rows.length || found.done !== false) reader.show(table.asked.start, true); else fresh_ = true; } } });
   let fresh_ = true;

@@ -35,7 +35,7 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
     if (found.image) picture = URL.createObjectURL(found.image);
     fill(text, picture ? h("img", { class: "wbp-picture", src: picture, alt: `image of the ${label}` }) : draw(found.segments));
     beside.hidden = !found.twin;
-    if (found.twin) { twinTitle.replaceChildren(said(found.twin.title || "")); fill(twin, draw(found.twin.segments)); twin.scrollTop = 0; }
+    if (found.twin) { twinTitle.replaceChildren(said(found.twin.title || "")); twinTitle.title = clean(found.twin.title || ""); fill(twin, draw(found.twin.segments)); twin.scrollTop = 0; }
     says.hidden = !found.says;
     fill(says, found.state ? h("b", { class: `wbp-${found.state}` }, found.state === "kept" ? "✓ " : found.state === "dropped" ? "✕ " : "") : null, found.says ? said(found.says) : null);
     fill(facts, Object.entries(found.facts || {}).map(([name, value]) => h("span", {}, `${name} `, h("b", {}, said(value)))), found.note ? said(found.note) : null);
