@@ -68,7 +68,7 @@ class Pictures:
             return
         from PIL import Image
 
-        picture = Image.open(io.BytesIO(place.screenshot())).convert("RGB")
+        picture = Image.open(io.BytesIO(_seen(place))).convert("RGB")
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.LANCZOS)
         picture = picture.crop((0, 0, WIDTH, min(picture.height, TALLEST)))
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,16 @@ class Pictures:
                 break
         (FOLDER / f"{name}.png").write_bytes(file.getvalue())
         print(f"{name}.png {file.tell() / 1000:.0f} kB", flush=True)
+
+
+def _seen(place: Any) -> bytes:
+    """A page, or an element from its top as far as its page shows it."""
+    if hasattr(place, "goto"):
+        return place.screenshot()
+    place.evaluate("e => e.scrollIntoView({block: 'start'})")
+    box, page = place.bounding_box(), place.page
+    lowest = page.viewport_size["height"] - 28  # JupyterLab's status bar
+    return page.screenshot(clip={**box, "height": min(box["height"], lowest - box["y"])})
 
 
 def made(workspace: Workspace) -> dict[str, str]:
