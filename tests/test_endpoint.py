@@ -118,7 +118,7 @@ def test_killed_it_is_lost_with_the_time_and_brought_back_where_it_was(endpoint)
     psutil.Process(endpoint.document["pid"]).kill()
     until(lambda: endpoint.state == "lost")
     assert before - 8 < endpoint.last_sign < time.time() and not endpoint.alive
-    with pytest.raises(WorkbenchError, match="does not answer"):
+    with pytest.raises(WorkbenchError, match="does not answer|broke off"):  # its children end a moment after it
         list(endpoint.stream("x"))
     again = runs.run(runs.attach(run, endpoint.workspace).spec, endpoint.workspace)
     assert again.id != run and endpoint.state == "up" and endpoint.document["port"] == port
