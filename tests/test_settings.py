@@ -63,4 +63,4 @@ def test_each_extra_that_an_error_names_is_there():
     from workbench.cluster.kinds import KINDS as made
 
     extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {extra for _, _, extra in made.values() if extra} <= set(extras) and set(made) | {"address"} == set(KINDS)
+    assert {extra for _, _, extra in made.values() if extra} <= set(extras) and set(made) == set(KINDS)

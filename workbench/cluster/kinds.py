@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # kind -> the file that makes it, what must be importable, the extra that brings it
 KINDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "local": ("local", (), ""),
+    "address": ("", (), ""),  # others made it
     "ssh": ("ssh", ("asyncssh",), "ssh"),
     "slurm": ("jobs", ("dask_jobqueue",), "slurm"),
     "pbs": ("jobs", ("dask_jobqueue",), "pbs"),
