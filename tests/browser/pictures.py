@@ -22,6 +22,7 @@ from servers import TOKEN, Lab, browser, lab_server, stop_kernels, voila_server,
 
 from workbench import runs
 from workbench.journal import Journal
+from workbench.outlook import Outlook
 from workbench.workspace import Workspace
 
 FOLDER = Path(__file__).parents[2] / "docs" / "panels"
@@ -286,6 +287,8 @@ def main(wanted: list[str]) -> None:
                     stop_kernels(address)
                     for word in ("data", "assess", "monitor", "pipeline"):
                         Journal(full).move(working[word], "stopped")
+                    for word in WORDS[1:]:
+                        Outlook(full).dismiss(f"run/{failing[word]}")
                     home(pictures, page, full.root, "work")
                     dashboard(pictures, chromium, full.root, folder / "logs-voila")
                 long.stop()
