@@ -1,10 +1,12 @@
-# `make` lists the targets. PYTHON chooses the interpreter for the environment, UI=0 leaves JupyterLab out.
+# `make` lists the targets. PYTHON chooses the interpreter for the environment, UI=0 leaves JupyterLab out, JOBS is how many test
+# processes work side by side.
 .DEFAULT_GOAL := help
 .PHONY: help run test soak bench pictures lint clean
 SHELL := /bin/sh
 
 PYTHON ?= python3
 UI ?= 1
+JOBS ?= 2
 ROUNDS ?= 10
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -20,7 +22,7 @@ ifneq ($(UI),0)
 endif
 
 test: $(STAMP) ## install (once), then all tests, the examples in docstrings, the notebooks
-	$(BIN)/python -m pytest tests --durations=20
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=30
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 	$(BIN)/python tests/notebooks/small.py
 

@@ -101,7 +101,8 @@ def test_a_waiver_excuses_its_rule_and_model_until_its_last_day():
     under = waived(policy())
     verdict = judge(under, [bad], model=MODEL, dataset=DATA, now=NOW)
     assert verdict.passed and verdict.judgements[0].status == "waived"
-    assert "a demo on invented data" in verdict.judgements[0].why and "with 1 waiver: " in verdict.words and "1 of them waived" in verdict.words
+    assert "a demo on invented data" in verdict.judgements[0].why
+    assert "with 1 waiver: " in verdict.words and "1 of them waived" in verdict.words
     assert status(waived(policy(min_sample=50)), few) == "waived"
     assert status(under, bad, now=NOW + DAY) == "fail"
     assert status(waived(policy(), metric="other"), bad) == "fail"

@@ -22,8 +22,8 @@ word: train
 data: letters
 model: {size: 100K, vocabulary: 512, context: 64}
 batch: {sequences: 4}
-tokens: 60000
-learning_rate: 0.001
+tokens: 120000
+learning_rate: 0.004
 every: {evaluate: 40, sample: 40, checkpoint: 20}
 """
 ASSESS = """
@@ -61,7 +61,7 @@ DROP = """async ([selector, name, text]) => {
 def letters() -> str:
     """A text of our own, with lines that a model can learn."""
     things = ["river", "lamp", "garden", "letter", "window", "harbour", "engine", "orchard"]
-    return "\n\n".join(f"Dear {a}, the {b} by the {c} was mended on day {n}; write to the {a} when the {c} is open, and keep the {b} dry."
+    return "\n\n".join(f"Dear {a}, the {b} by the {c} was mended on day {n}. Write to us when the gate is open again, and keep it dry."
                        for n, (a, b, c) in enumerate((a, b, c) for a in things for b in things for c in things if len({a, b, c}) == 3))
 
 
@@ -140,7 +140,7 @@ def test_from_a_file_of_ones_own_to_an_answer_and_on(lab, place, tmp_path, chrom
     walk.wait("serve", "done", 120)
     serve = walk.panel("serve")
     serve.locator(".wbp-serve-try").click()
-    serve.locator(".wbp-play-box").fill("Dear river, the")
+    serve.locator(".wbp-play-box").fill("Write to us when")
     serve.locator(".wbp-play-send").click()
     serve.locator(".wbp-play-taught").first.click()  # words of the answer that stand in the training text
     record = serve.locator(".wbp-play-record")
@@ -155,10 +155,10 @@ def test_from_a_file_of_ones_own_to_an_answer_and_on(lab, place, tmp_path, chrom
     walk.run("monitor")
     walk.wait("monitor", "done")
     monitor = walk.panel("monitor")
-    monitor.locator("text=Somebody asked").first.wait_for()
-    monitor.locator("button", has_text="Acknowledge").first.click()
-    monitor.locator(".wbp-monitor-note .wbp-primary").first.click()
-    monitor.locator("text=acknowledged").first.wait_for()
+    alert = monitor.locator(".wbp-monitor-alert", has_text="Somebody asked").first
+    alert.locator("button:visible", has_text="Acknowledge").click()
+    alert.locator(".wbp-monitor-note .wbp-primary").click()
+    monitor.locator(".wbp-monitor-isknown").first.wait_for()
 
     # All of it again, elsewhere, from one folder.
     home = page.locator(".wbp-home")
