@@ -124,7 +124,8 @@ function monitorAlerts(ctx) {
       // Lines change places only while nobody is among them.
       if (list.children[n] !== one.element && (!list.matches(":hover") && !list.contains(document.activeElement) || !one.element.isConnected)) list.insertBefore(one.element, list.children[n] || null);
     });
-    nothing.hidden = alerts.length > 0 || told.state === "none";
+    nothing.hidden = alerts.length > 0;
+    element.hidden = told.state === "none" && !alerts.length && !(told.ended || []).length; // nobody watched: there can be none
     const past_ = JSON.stringify(told.ended || []);
     ended.hidden = !(told.ended || []).length;
     if (past_ === before) return;
