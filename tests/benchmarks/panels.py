@@ -47,16 +47,12 @@ def memory() -> float:
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder).stdout)
 
 
-def a_run(workspace: Workspace, points: int, *, ended: bool = False) -> str:
-    """A run with one curve; it has ended, or looks at work for as long as this process lives."""
+def a_run(workspace: Workspace, points: int) -> str:
+    """A run with one curve that looks at work for as long as this process lives: its panel shows it live."""
     entry, _ = Journal(workspace).add("train", f"m{points}", f"k{points}", {"word": "train", "data": "docs"}, {}, place="here")
     Journal(workspace).claim(entry.id)
     now = time.time()
     Events(workspace).append_many([(entry.id, "point", now, "loss", n, 1.0 + (n * 7919 % 1000) / 1000, {}) for n in range(points)])
-
-    if ended:
-        Journal(workspace).move(entry.id, "failed", failure={"what": "it never was", "where": "here"})
-        return entry.id
 
     def beat() -> None:
         while True:
@@ -153,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         workspace = Workspace(Path(folder) / "work").open()
         (workspace.root / "workbench.toml").touch()
-        run, long = a_run(workspace, 100), a_run(workspace, POINTS, ended=True)
+        run, long = a_run(workspace, 100), a_run(workspace, POINTS)
         write_notebook(workspace.root / "panel.ipynb", DIGITS)
         write_notebook(workspace.root / "run.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={run!r})")
         write_notebook(workspace.root / "long.ipynb", f"from widgets import TrainPanel\ntimes = globals().get('times', 0) + 1\n"
