@@ -58,7 +58,7 @@ def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing(
 
 
 @pytest.mark.parametrize(("messages", "options", "error", "words"), [
-    ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, "rank 1 ended with status -9"),
+    ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, "rank 1 was killed (SIGKILL)"),
     ([], {"lost": {"b"}}, RankLost, "worker b left"),
     ([{"kind": "error", "rank": 0, "error": {"what": "no good", "peer": False}}], {}, RankError, "no good"),
     # A peer's death makes this rank fail too: the error is not the work's own.
@@ -130,7 +130,7 @@ def test_a_dead_holders_lease_is_free_and_a_newer_attempt_takes_over_and_ends_th
         newer.claim(check=give_up(50))
         assert len(newer.workers) == 2
         thread.join(30)
-    assert "ended with status -9" in over[0]
+    assert "was killed (SIGKILL)" in over[0]
     for rank in started[0]["ranks"]:
         ended(rank["pid"])
     with gang(live, "other") as other:
