@@ -58,7 +58,7 @@ def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing(
 
 
 @pytest.mark.parametrize(("messages", "options", "error", "words"), [
-    ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, "rank 1 was killed (SIGKILL)"),
+    ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, r"rank 1 was killed \(SIGKILL\)"),
     ([], {"lost": {"b"}}, RankLost, "worker b left"),
     ([{"kind": "error", "rank": 0, "error": {"what": "no good", "peer": False}}], {}, RankError, "no good"),
     # A peer's death makes this rank fail too: the error is not the work's own.
