@@ -24,9 +24,14 @@ WIDE = 2000
 """Pixel columns for which points are thinned where the page does not say."""
 
 
-def slow(method: Callable) -> Callable:
-    """Mark an ``ask_`` or ``act_`` method that may take more than a few milliseconds: it is answered off the page's thread."""
-    method.slow = True
+def slow(method: Callable | None = None, *, unless: Callable[..., bool] | None = None) -> Callable:
+    """Mark an ``ask_`` or ``act_`` method that may take more than a few milliseconds: it is answered off the page's thread.
+
+    ``unless`` is asked with the panel and the same keywords: where it is true, the answer is at hand and given at once.
+    """
+    if method is None:
+        return lambda marked: slow(marked, unless=unless)
+    method.slow = unless or (lambda *_, **__: False)
     return method
 
 
@@ -50,7 +55,8 @@ class Asked:
             return
         if buffers:
             known = {**known, "buffers": buffers}
-        if getattr(method, "slow", False):
+        at_hand = getattr(method, "slow", None)
+        if at_hand is not None and not at_hand(self, **known):
             aside(self._answer, method, known, content)
         else:
             with self._lock:
@@ -181,7 +187,7 @@ class Asked:
         """Datasets, models or assessments that exist, for a searchable list."""
         return still.named(self.workspace, kind, text, most)
 
-    @slow
+    @slow(unless=lambda panel, name=None, run=None, **_: (panel.watch or run) and panel.curves(run).at_hand(name))
     def ask_points(self: Panel, name: str, low: float | None = None, high: float | None = None, columns: int = WIDE,
                    run: str | None = None, over: str = "step") -> Reply:
         """A curve of this run (or another's) as Float64 pairs over steps or times, thinned to what so many pixels show."""

@@ -115,6 +115,10 @@ class Curves:
         """Names of what has points."""
         return self.events.names(self.scope)
 
+    def at_hand(self, name: str | None) -> bool:
+        """True if a curve is in memory."""
+        return name in self._curves
+
     def seen(self, name: str, low: float | None = None, high: float | None = None) -> Curve:
         """A curve as far as it can be shown at once: of one that is long and not yet read, a sample, while the whole is being read."""
         with self._lock:
