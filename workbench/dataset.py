@@ -8,9 +8,10 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,11 @@ class Dataset:
             for value in chunk:
                 yield value.as_py()
 
+    def beginnings(self, most: int, characters: int = 32) -> list[str]:
+        """First words of held-out records, whole words of one line each: what a model of this text may be asked to go on with."""
+        texts = next((t for split in ("test", "validation", "train") if (t := [x for x in islice(self.texts(split), 400) if x])), [])
+        return beginnings(texts, most, characters)
+
     def dropped(self) -> pa.Table:
         """Every record that a step dropped, with step, reason and detail."""
         import pyarrow.parquet as pq
@@ -235,3 +241,20 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
             os.replace(place / "scores.parquet", final / "scores.parquet")
     Registry(workspace).register("dataset", name, digest, final, run=run, meta={"splits": Dataset(final).manifest["splits"]})
     return Dataset(final)
+
+
+def beginnings(texts: Sequence[str], most: int, characters: int = 32) -> list[str]:
+    """First words of texts, spread over all of them.
+
+    Examples
+    --------
+    >>> beginnings(["Return the value of the argument.", "x", "Open a file and read it whole."], 4, 12)
+    ['Return the', 'Open a file']
+    """
+    found = []
+    for text in texts[::max(1, len(texts) // (4 * most))]:
+        line = text.strip().partition("\n")[0]
+        words = line[:characters].rpartition(" ")[0] if len(line) > characters else line.rpartition(" ")[0]
+        if len(words.split()) >= 2 and words[0].isalnum() and words not in found:
+            found.append(words)
+    return found[:most]

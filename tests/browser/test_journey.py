@@ -126,6 +126,8 @@ def test_from_a_file_of_ones_own_to_an_answer_and_on(lab, place, tmp_path, chrom
     walk.panel("train").locator(".wbp-resume").click()
     walk.wait("train", "done", 120)
     assert Journal(place).entries(word="train")[0].attempt > 1
+    walk.tab("train", "Results")
+    assert "Dear" in walk.panel("train").locator(".wbp-train-samples").inner_text()  # asked to go on with beginnings of this text
 
     # Assessed, put up, asked.
     walk.next("train")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import processes
@@ -149,26 +147,8 @@ def _suggest(models: list[WantedModel], run: RunContext, endpoint: Endpoint) -> 
         with contextlib.suppress(WorkbenchError, KeyError, OSError):
             source = Model(Registry(run.workspace).by_digest("model", model.digest).path).manifest["dataset"]
             dataset = Dataset.open(f"{source['name']}@{source['digest']}", run.workspace)
-            texts = next((t for split in ("test", "validation", "train") if (t := list(islice(dataset.texts(split), 400)))), [])
-            found += beginnings(texts)
+            found += dataset.beginnings(SUGGESTED)
     write_atomic(endpoint.folder / "suggestions.json", json.dumps(list(dict.fromkeys(found))[:SUGGESTED]))
-
-
-def beginnings(texts: Sequence[str], characters: int = 32) -> list[str]:
-    """First words of texts, spread over all of them, whole words of one line each.
-
-    Examples
-    --------
-    >>> beginnings(["Return the value of the argument.", "x", "Open a file and read it whole."], 12)
-    ['Return the', 'Open a file']
-    """
-    found = []
-    for text in texts[::max(1, len(texts) // (4 * SUGGESTED))]:
-        line = text.strip().partition("\n")[0]
-        words = line[:characters].rpartition(" ")[0] if len(line) > characters else line.rpartition(" ")[0]
-        if len(words.split()) >= 2 and words[0].isalnum() and words not in found:
-            found.append(words)
-    return found[:SUGGESTED]
 
 
 def _raise(problem: dict[str, Any]) -> None:

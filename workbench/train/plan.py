@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,8 +45,8 @@ class Plan:
         return asdict(self)
 
 
-def planned(spec: TrainSpec, train_tokens: int) -> Plan:
-    """The plan of a spec for a number of training tokens.
+def planned(spec: TrainSpec, train_tokens: int, prompts: Sequence[str] = ()) -> Plan:
+    """The plan of a spec for a number of training tokens; ``prompts`` are those to continue where the spec names none.
 
     Raises
     ------
@@ -77,5 +78,6 @@ def planned(spec: TrainSpec, train_tokens: int) -> Plan:
     return Plan(size=spec.model.size, context=context, sequences=sequences, accumulate=spec.batch.accumulate, steps=steps,
                 trained=steps * a_sequence * sequences, optimizer=spec.optimizer, learning_rate=spec.learning_rate,
                 warmup=spec.warmup, weight_decay=spec.weight_decay, clip=spec.clip, seed=spec.seed,
-                accelerator=spec.hardware.accelerator, precision=spec.hardware.precision, every=every, prompts=spec.prompts,
+                accelerator=spec.hardware.accelerator, precision=spec.hardware.precision, every=every,
+                prompts=spec.prompts or tuple(prompts),
                 said=tuple(said))

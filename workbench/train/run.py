@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIT = "workbench.train.objectives.pretrain:fit"
 DRY_RUN = "workbench.train.objectives.pretrain:dry_run"
+PROMPTS = 3
+"""Beginnings that a model continues as it learns, where its spec names none."""
 PREPARE = "workbench.train.tokens:prepare"
 MOST_RESTARTS = 3
 """Restarts without a step's progress between them after which a run fails: then it is no accident any more."""
@@ -83,7 +85,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
         gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
         tokens = _tokens(spec, workspace, dataset, gang, run)
-        plan = planned(spec, tokens.count("train"))
+        plan = planned(spec, tokens.count("train"), dataset.beginnings(PROMPTS))
         if run.attempt == 1:
             refuse_nothing(plan, tokens, spec.hardware.ranks, dataset)
             for line in plan.said:

@@ -77,8 +77,8 @@ class TrainSpec(Spec):
     seed: int = Field(0, ge=0)
     hardware: Hardware = Hardware()
     every: Rhythm = Rhythm()
-    prompts: tuple[str, ...] = ("Return the", "Raises ", "A list of")
-    """beginnings that the model continues as it learns"""
+    prompts: tuple[str, ...] = ()
+    """beginnings that the model continues as it learns; none: those of three held-out records"""
 
     @property
     def model_name(self) -> str:
