@@ -224,8 +224,9 @@ def readme() -> None:
         shown = [n for n in names if n in there]
         return [" ".join(f'<img src="{n}.png" width="49%" alt="{n.replace("-", " ")}">' for n in shown), ""] if shown else []
 
-    lines = ["# The panels in pictures", "", "Made by `make pictures` in JupyterLab and Voila, from runs on little data; "
-             "what fails, and what of the short words runs, is recorded for the picture.", "",
+    made = ("Made by `make pictures` in JupyterLab and Voila, from runs on little data; what fails, and what of the short words runs, "
+            "is recorded for the picture.")
+    lines = ["# The panels in pictures", "", made, "",
              "## Home", "", "An empty workspace, and one at work.", "", *row("home-empty-light", "home-empty-dark"),
              *row("home-work-light", "home-work-dark"), "## The playground", "", *row("playground-light", "playground-dark"),
              "## The launcher, and a page by Voila", "", *row("launcher-light", "launcher-dark"), *row("voila-home")]
