@@ -49,7 +49,8 @@ class Watch:
         self.progress: dict[str, Any] | None = None
         self.entry = run.entry
         self.heard: float | None = None
-        self._recovered = time.monotonic()
+        self._recovered = self._began = time.monotonic()
+        self._sign: tuple[float | None, float] = (None, 0.0)
         self._rest: tuple[Any, dict[str, Any] | None] = (None, None)
         newest = self.feed.newest()
         self._read()
@@ -113,9 +114,14 @@ class Watch:
 
     @property
     def silence(self) -> float:
-        """Seconds since the last sign of life; a clock ahead of ours counts as now."""
-        signs = [t for t in (self.entry.beat, self.heard, self.entry.submitted) if t]
-        return max(0.0, time.time() - max(signs))
+        """Seconds since the last sign of life; once one came while we looked, by our clock alone: those of other machines differ."""
+        signs, now = (self.entry.beat, self.heard, self.entry.submitted), time.monotonic()
+        if self._sign[0] != signs:
+            self._sign = (signs, None if self._sign[0] is None else now)
+        told, came = time.time() - max(t for t in signs if t), self._sign[1]
+        if told < 0:  # a clock ahead of ours
+            return now - (came or self._began)
+        return told if came is None else min(told, now - came)
 
     def status(self) -> dict[str, Any]:
         """State, progress and times, ready to be shown."""

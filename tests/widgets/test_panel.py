@@ -242,3 +242,38 @@ def test_a_spec_changed_on_disk_is_taken_up_where_nothing_was_edited_and_offered
     assert data.spec.split.test == 0.2
     page.ask("save")
     assert "test: 0.2" in path.read_text()
+
+
+@pytest.mark.parametrize("differs", [3600, -3600])
+def test_a_machine_whose_clock_differs_is_alive_as_long_as_it_gives_signs(panel, workspace, monkeypatch, differs):
+    monkeypatch.setattr("widgets.watch.SILENCE", 2.0)
+    journal = Journal(workspace)
+    entry, _ = journal.add("data", "away", "away", {"word": "data", **DIGITS}, {}, place="process")
+    journal.claim(entry.id)
+
+    def beat() -> None:
+        journal.database.execute("UPDATE runs SET beat = ? WHERE id = ?", (time.time() + differs, entry.id))
+
+    beat()
+    data = panel(DataPanel, run=entry.id)
+    monkeypatch.setattr(data.watch, "_recover", lambda: None)  # nobody starts what this test only pretends
+    end = time.monotonic() + 6
+    beat()
+    until(lambda: data.status["state"] == "running")
+    while time.monotonic() < end:
+        beat()
+        time.sleep(0.2)
+        assert data.watch.state == "running"
+    until(lambda: data.status["state"] == "lost", 10)
+
+
+def test_a_run_of_a_hundred_thousand_points_is_reopened_whole(panel, workspace):
+    journal, events = Journal(workspace), Events(workspace)
+    entry, _ = journal.add("train", "long", "long", {"word": "train", "data": "docs"}, {}, place="here")
+    journal.claim(entry.id)
+    events.append_many([(entry.id, "point", 1.0 + n, "loss", n, 1 / (n + 1), {}) for n in range(100_000)])
+    journal.move(entry.id, "failed", failure={"what": "ended"})
+    page = Page(panel(TrainPanel, run=entry.id))
+    known, (points,) = page.ask("points", name="loss")
+    seen = np.frombuffer(points).reshape(-1, 2)
+    assert known["value"]["count"] == 100_000 and seen[0].tolist() == [0, 1] and seen[-1].tolist() == [99_999, 1e-5] and len(seen) < 9_000
