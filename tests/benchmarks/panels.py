@@ -108,6 +108,20 @@ def arrived(lab: Lab, workspace: Workspace, run: str, times: int = 30) -> list[f
     return found
 
 
+def stopped(lab: Lab, times: int = 5) -> list[float]:
+    """Seconds from pressing Stop, while a cell waits for the run, to its end shown."""
+    found = []
+    for _ in range(times):
+        lab.run(wait=False)
+        lab.page.wait_for_selector(".wbp[data-state=running]")
+        press, over = "document.querySelector('.wbp-stop').click()", "document.querySelector('.wbp[data-state=stopped]')"
+        found.append(lab.page.evaluate(TIMED, [press, over]))
+        lab.page.wait_for_function("() => document.body.innerText.includes('was stopped')")
+        lab.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        lab.page.wait_for_function("() => !document.querySelector('.wbp')")
+    return found
+
+
 def curve(lab: Lab) -> tuple[float, float, float]:
     """Seconds to draw a curve of a million points the first time, to draw it again, and to zoom into it."""
     lab.run()  # an empty panel: the kernel is warm
@@ -152,6 +166,8 @@ def main() -> None:
         run, long = a_run(workspace, 100), a_run(workspace, POINTS)
         write_notebook(workspace.root / "panel.ipynb", DIGITS)
         write_notebook(workspace.root / "run.ipynb", f"from widgets import TrainPanel\nTrainPanel(run={run!r})")
+        write_notebook(workspace.root / "stop.ipynb", 'from widgets import MonitorPanel\npanel = MonitorPanel({"name": "watch", '
+                       '"seconds": 600, "port": 0})\npanel', "run = panel.run(again=True)")
         write_notebook(workspace.root / "long.ipynb", f"from widgets import TrainPanel\ntimes = globals().get('times', 0) + 1\n"
                        f"TrainPanel(run={long!r} if times > 1 else None)")
         with browser() as chromium:
@@ -165,6 +181,9 @@ def main() -> None:
                 lab.open("run.ipynb").run()
                 lab.page.wait_for_selector(".wbp-chart")
                 rows.append(("point written elsewhere → drawn, p95", f"{1000 * p95(arrived(lab, workspace, run)):.0f} ms", "400 ms"))
+                stop_kernels(address)
+                lab.open("stop.ipynb")
+                rows.append(("Stop pressed while a cell waits → stopped, p95", f"{p95(stopped(lab)):.2f} s", "2 s"))
                 stop_kernels(address)
                 lab.open("long.ipynb")
                 first, opened, zoomed = curve(lab)

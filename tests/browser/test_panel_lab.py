@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from servers import Lab, write_notebook
@@ -35,13 +34,10 @@ def test_stop_works_while_the_cell_waits(lab, place):
     lab.open("stop.ipynb").run(wait=False)
     state(lab, "running")
     assert lab.page.locator(".jp-InputPrompt", has_text="[*]").count() > 0  # the cell waits
-    begin = time.monotonic()
-    lab.page.click(".wbp-stop")
+    lab.page.click(".wbp-stop")  # how long it takes is measured by benchmarks/panels.py
     state(lab, "stopped", 10)
-    took = time.monotonic() - begin
     lab.page.wait_for_function("() => document.body.innerText.includes('was stopped')")
     assert "went on" not in lab.outputs().replace("print('went on')", "")  # a run that was stopped fails its cell
-    assert took < 2.0
 
 
 def test_typing_shows_errors_at_their_fields_and_yaml_both_ways(lab, place):

@@ -12,7 +12,7 @@ from multiprocessing import Pipe
 from workbench.train.gang import _Watch
 from workbench.train.rank import Control
 
-PLAN = {"token": "t", "world": 2, "ranks": [{"worker": "a"}, {"worker": "b"}]}
+PLAN = {"token": "t", "world": 2, "ranks": [{"rank": 0, "worker": "a"}, {"rank": 1, "worker": "b"}]}
 
 
 def train(control, barrier, pause, ended):

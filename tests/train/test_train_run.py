@@ -192,7 +192,7 @@ def test_dry_run_measures_a_trial_step(live, small):
 
 
 @pytest.mark.parametrize(("change", "error", "words"), [
-    ({"data": "docz"}, NotFoundError, 'no dataset "docz"; expected one of digits, docs.*Did you mean "docs"'),
+    ({"data": "docz"}, NotFoundError, 'no dataset "docz"; expected one of .*docs.*Did you mean "docs"'),
     ({"hardware": {"ranks": 3}}, SpecError, "received 3, one a worker, and the local cluster has 2; expected 2 or fewer"),
     ({"model": {"context": 8192}, "data": "tiny"}, SourceError, "too little text to train on"),
     ({"data": "unwatched"}, SourceError, "too little held-out text"),

@@ -55,7 +55,7 @@ def test_a_run_of_another_process_appears_moves_and_leads_to_the_next_step(home,
     page.ask("dismiss", need=shown.now["needs"][0]["id"])
     assert shown.now["needs"] == []
     runs.submit(DIGITS, workspace, place="here")
-    until(lambda: (shown.now["chain"]["next"] or {}).get("word") == "train", 10)
+    until(lambda: ((shown.now["chain"]["next"] or {}).get("spec") or {}).get("data") == "digits", 10)
     step = shown.now["chain"]["next"]
     assert "error" not in page.ask("open", word=step["word"], spec=step["spec"])[0]
     assert isinstance(shown.opened[0], TrainPanel) and shown.opened[0].spec.data == "digits"
