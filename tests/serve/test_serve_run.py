@@ -49,6 +49,8 @@ def test_a_missing_verdict_warns_on_loopback_and_names_what_is_missing(place):
 def test_the_digest_is_pinned_when_submitted(place):
     model = Model.open("docs-lm", place)
     run = runs.run(SPEC, place)
+    _, found, takes = runs.foresee({**SPEC, "name": "foreseen", "replicas": 3}, place)
+    assert found is None and takes["processes"] == 4 and takes["seconds"] >= 1  # as long as the last took to answer
     assert run.entry.inputs == {"docs-lm": model.digest}
     assert run.output.document["models"] == [{"name": "docs-lm", "digest": model.digest, "weight": 100}]
     assert json.loads((run.output.folder / "wanted.json").read_text())["models"][0]["digest"] == model.digest

@@ -12,6 +12,7 @@ from ..assessment import standing
 from ..dataset import Dataset
 from ..endpoint import Endpoint, process_name
 from ..errors import PolicyError, RunFailedError, SpecError, WorkbenchError
+from ..journal import Journal
 from ..model import Model, refuse_pickles
 from ..registry import Registry
 from ..storage import write_atomic
@@ -47,6 +48,15 @@ def inputs(spec: ServeSpec, workspace: Workspace) -> dict[str, str]:
         workspace.secret(spec.token)
     door.check(workspace, spec.host, [(s.model.partition("@")[0], found[s.model]) for s in spec.models if s.weight > 0])
     return found
+
+
+def estimate(spec: ServeSpec, workspace: Workspace) -> dict[str, Any]:
+    """What it will take: its processes, and the seconds that the last endpoint took until it answered, where there was one."""
+    told: dict[str, Any] = {"processes": 1 + spec.replicas * len(spec.models)}
+    last = next(iter(Journal(workspace).entries(word="serve", states=("done",), limit=1)), None)
+    if last is not None and last.started and last.ended:
+        told["seconds"] = round(max(1.0, last.ended - last.started), 1)
+    return told
 
 
 def execute(spec: ServeSpec, run: RunContext) -> dict[str, Any]:
