@@ -41,7 +41,7 @@ class Feed:
     """The events of one workspace, told to its listeners."""
 
     _feeds: dict[Workspace, Feed] = {}
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # the garbage collector closes panels within any allocation, also of the thread that holds it
     _thread: threading.Thread | None = None
 
     def __init__(self, workspace: Workspace):

@@ -57,7 +57,7 @@ class MonitorPanel(Panel):
 
     def close(self) -> None:
         if self._listener is not None:
-            Feed.of(self.workspace).leave(self._listener)
+            self._listener.left = True
         super().close()
 
     @property

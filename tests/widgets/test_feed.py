@@ -14,11 +14,11 @@ class Panel:
 
     died = 0
 
-    def __init__(self, feed: Feed):
-        self.me, self.feed, self.listener = self, feed, feed.listen(lambda events: None, "run", after=0)
+    def __init__(self, feed: Feed, workspace):
+        self.me, self.workspace, self.listener = self, workspace, feed.listen(lambda events: None, "run", after=0)
 
     def __del__(self):
-        self.feed.leave(self.listener)
+        Feed.of(self.workspace).leave(self.listener)
         Panel.died += 1
 
 
@@ -35,7 +35,7 @@ def test_panels_that_are_collected_within_the_feeds_own_work_do_not_stop_it(work
 
     def work():
         for step in range(100, 200):  # each reads 100 points and more while it holds the feed's lock: time to be collected in
-            Panel(feed)
+            Panel(feed, workspace)
             events.point("run", "loss", step, step)
 
     listener = feed.listen(tell, "run", after=0)
