@@ -36,12 +36,16 @@ class Listener:
         self.told = 0.0
         self.left = False
 
+    def leave(self) -> None:
+        """Hear no more. Takes no lock: the garbage collector closes panels within any allocation, also of the thread that holds it."""
+        self.left = True
+
 
 class Feed:
     """The events of one workspace, told to its listeners."""
 
     _feeds: dict[Workspace, Feed] = {}
-    _lock = threading.RLock()  # the garbage collector closes panels within any allocation, also of the thread that holds it
+    _lock = threading.RLock()  # what is collected while it is held may ask for it again
     _thread: threading.Thread | None = None
 
     def __init__(self, workspace: Workspace):
@@ -75,7 +79,7 @@ class Feed:
     def leave(self, listener: Listener | None) -> None:
         """Hear no more."""
         if listener is not None:
-            listener.left = True  # no lock: the garbage collector closes panels too, within any allocation of a thread that holds it
+            listener.leave()
 
     def newest(self) -> int:
         """The cursor of the newest event."""

@@ -29,6 +29,7 @@ from workbench.workspace import Workspace
 from . import assembly, panel_class
 from .asking import Asked, Reply, slow
 from .feed import Feed
+from .still import Still, framed
 from .watch import SIGNS, said
 
 MOST_OPEN = 6
@@ -39,7 +40,7 @@ WHOLE = 3.0
 """Seconds between looks at everything where no event tells of a change."""
 
 
-class Home(anywidget.AnyWidget):
+class Home(Still, anywidget.AnyWidget):
     """The workspace at a glance, and the door to every panel.
 
     Parameters
@@ -70,7 +71,6 @@ class Home(anywidget.AnyWidget):
         self.outlook = Outlook(self.workspace)
         self._since = self.outlook.looked()
         self._looked = self._whole = time.monotonic()
-        self._display: str | None = None
         self._panels: dict[str, Any] = {}
         self._drawn: dict[tuple, dict[str, Any]] = {}
         super().__init__()
@@ -86,7 +86,7 @@ class Home(anywidget.AnyWidget):
     def close(self) -> None:
         """End Home and the panels below it; what runs goes on."""
         if getattr(self, "_listener", None) is not None:
-            self._listener.left = True
+            self._listener.leave()
         for panel in list(getattr(self, "_panels", {}).values()):
             panel.close()
         super().close()
@@ -285,33 +285,13 @@ class Home(anywidget.AnyWidget):
 
     # Display ---------------------------------------------------------------------------------------------------------------------
 
-    def _ipython_display_(self) -> None:
-        """The live view, and beside it a picture that stays when there is no kernel; the view hides it."""
-        from IPython.display import display
-
-        bundle = self._repr_mimebundle_()
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        display({**data, "text/plain": str(self)}, metadata=metadata, raw=True)
-        if self._display is None:
-            self._display = f"workbench-{self.about['id']}"
-        display({"text/html": self._still(), "text/plain": ""}, raw=True, display_id=self._display)
-
-    def _picture(self) -> None:
-        if self._display is not None:
-            from IPython.display import display
-
-            display({"text/html": self._still(), "text/plain": ""}, raw=True, display_id=self._display, update=True)
-
     def _still(self) -> Markup:
         """The chain as a table."""
         chain = self.now["chain"]
         rows = [[link["kind"], f"{link['name']} {link['version']}".strip() or "–", link["words"], link["figure"] or "–",
                  ago(link["at"]) if link["at"] else "–"] for link in chain["links"]]
-        name = f"wbp-still-{self.about['id']}"
-        hiding = f".jp-OutputArea-child:not(:has(.wbp)):has(+ .jp-OutputArea-child .{name}){{display:none}}"
-        note = '<p style="opacity:.7;font-size:11px;margin:4px 0">A still picture of Home: run its cell to work with it.</p>'
         body = frame(head("workbench", self.about["workspace"]), table_html(["", "name", "state", "", "made"], rows, "Latest work"))
-        return Markup(f'<div class="wbp-still {name}"><style>{hiding}</style>{body}{note}</div>')
+        return framed(self.about["id"], body, "Home")
 
     def __str__(self) -> str:
         needs, running = len(self.now.get("needs", [])), len(self.now.get("running", []))

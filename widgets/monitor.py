@@ -57,7 +57,7 @@ class MonitorPanel(Panel):
 
     def close(self) -> None:
         if self._listener is not None:
-            self._listener.left = True
+            self._listener.leave()
         super().close()
 
     @property

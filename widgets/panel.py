@@ -18,7 +18,7 @@ import traitlets
 from ipywidgets import widget_serialization
 
 from workbench import runs
-from workbench.drawing import ago
+from workbench.drawing import Markup, ago
 from workbench.errors import RunFailedError, SpecError, WorkbenchError
 from workbench.events import Event
 from workbench.journal import ENDED, Journal
@@ -36,7 +36,7 @@ from .specfile import SpecFile
 from .watch import SIGNS, Watch
 
 
-class Panel(Asked, anywidget.AnyWidget):
+class Panel(Asked, still.Still, anywidget.AnyWidget):
     """Base of the six panels; a subclass says its word and what it shows beyond the base.
 
     Parameters
@@ -93,7 +93,6 @@ class Panel(Asked, anywidget.AnyWidget):
         self._notice: dict[str, Any] | None = None
         self._planned = 0
         self._seen: dict[str, int] = {}
-        self._display: str | None = None
         self._others: dict[str, Curves] = {}
         attached = runs.attach(run, self.workspace) if isinstance(run, str) else run
         self.editor = Editor(spec_class(self.WORD), spec if attached is None else attached.entry.spec, main=self.MAIN, editors=self.EDITORS)
@@ -181,7 +180,7 @@ class Panel(Asked, anywidget.AnyWidget):
         if getattr(self, "watch", None) is not None:
             self.watch.close()
         if getattr(self, "_ticks", None) is not None:
-            self._ticks.left = True
+            self._ticks.leave()
         super().close()
 
     # Hooks of a subclass -------------------------------------------------------------------------------------------------------
@@ -356,23 +355,8 @@ class Panel(Asked, anywidget.AnyWidget):
 
     # Display -------------------------------------------------------------------------------------------------------------------
 
-    def _ipython_display_(self) -> None:
-        """The live view, and beside it a picture that stays when there is no kernel; the view hides it."""
-        from IPython.display import display
-
-        bundle = self._repr_mimebundle_()
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        display({**data, "text/plain": str(self)}, metadata=metadata, raw=True)
-        if self._display is None:
-            self._display = f"workbench-{self.about['id']}"
-        display({"text/html": still.picture(self), "text/plain": ""}, raw=True, display_id=self._display)
-
-    def _picture(self) -> None:
-        """Draw the still picture again."""
-        if self._display is not None:
-            from IPython.display import display
-
-            display({"text/html": still.picture(self), "text/plain": ""}, raw=True, display_id=self._display, update=True)
+    def _still(self) -> Markup:
+        return still.picture(self)
 
     def __str__(self) -> str:
         return f"{self.about['title']} · {self.status.get('name') or 'new'}: {self.status.get('state')}"

@@ -17,6 +17,42 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 
+class Still:
+    """A widget beside whose live view stands a picture that stays when there is no kernel; the view hides it."""
+
+    _display: str | None = None
+
+    def _still(self) -> Markup:
+        """The picture as it is now."""
+        return Markup("")
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({**data, "text/plain": str(self)}, metadata=metadata, raw=True)
+        if self._display is None:
+            self._display = f"workbench-{self.about['id']}"
+        display({"text/html": self._still(), "text/plain": ""}, raw=True, display_id=self._display)
+
+    def _picture(self) -> None:
+        """Draw the still picture again."""
+        if self._display is not None:
+            from IPython.display import display
+
+            display({"text/html": self._still(), "text/plain": ""}, raw=True, display_id=self._display, update=True)
+
+
+def framed(id: str, body: str, what: str) -> Markup:
+    """A still picture that the live view of the same id hides."""
+    # Where a view is on its way or can't come, its place is hidden: the picture stands for it.
+    name = f"wbp-still-{id}"
+    hiding = f".jp-OutputArea-child:not(:has(.wbp)):has(+ .jp-OutputArea-child .{name}){{display:none}}"
+    note = f'<p style="opacity:.7;font-size:11px;margin:4px 0">A still picture of {what}: run its cell to work with it.</p>'
+    return Markup(f'<div class="wbp-still {name}"><style>{hiding}</style>{body}{note}</div>')
+
+
 def picture(panel: Panel) -> Markup:
     """State, spec as a table, curves and results; the live view of the same panel hides it by its id."""
     status, about = panel.status, panel.about
@@ -29,11 +65,7 @@ def picture(panel: Panel) -> Markup:
         rows = [[k, v] for k, v in flat(panel.editor.mapping)]
         body = frame(head(about["title"], status.get("name") or "new", pill(status["state"])),
                      table_html(["field", "value"], rows) if rows else Markup(f"<p>{escape(about['about'])}</p>"))
-    # Where a view is on its way or can't come, its place is hidden: the picture stands for it.
-    name = f"wbp-still-{about['id']}"
-    hiding = f".jp-OutputArea-child:not(:has(.wbp)):has(+ .jp-OutputArea-child .{name}){{display:none}}"
-    note = '<p style="opacity:.7;font-size:11px;margin:4px 0">A still picture of the panel: run its cell to work with it.</p>'
-    return Markup(f'<div class="wbp-still {name}"><style>{hiding}</style>{body}{note}</div>')
+    return framed(about["id"], body, "the panel")
 
 
 class Pending:
