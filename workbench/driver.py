@@ -102,6 +102,10 @@ class RunContext:
         if self.stopping.is_set():
             raise Stopped(self.id)
 
+    def check_current(self) -> None:
+        """Raise ``Superseded`` where another driver has taken the run over: what looks like a loss is its doing."""
+        Journal(self.workspace).beat(self.id, self.attempt)
+
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], *, label: str = "", unit: str = "parts") -> list[Any]:
         """Results of an importable function over items, in order: a Dask task an item, or a plain loop without a cluster."""
         items = list(items)

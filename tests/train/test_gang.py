@@ -35,12 +35,12 @@ def wait(control, argument):
 PLAN = {"token": "r/1/1", "world": 2, "ranks": [{"rank": 0, "worker": "a"}, {"rank": 1, "worker": "b"}]}
 
 
-def watch(*messages: dict, lost: frozenset[str] = frozenset(), now: float = 1.0) -> tuple[_Watch, list]:
+def watch(*messages: dict, now: float = 1.0) -> tuple[_Watch, list]:
     watch, answers = _Watch(PLAN), []
     watch.begin(0.0)
     for message in messages:
         answers += watch.take({"token": "r/1/1", **message}, 0.5)
-    watch.judge(now, set(lost))
+    watch.judge(now)
     return watch, answers
 
 
@@ -59,7 +59,7 @@ def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing(
 
 @pytest.mark.parametrize(("messages", "options", "error", "words"), [
     ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, r"rank 1 was killed \(SIGKILL\)"),
-    ([], {"lost": {"b"}}, RankLost, "worker b left"),
+    ([{"kind": "lost", "worker": "b"}], {}, RankLost, "worker b left"),
     ([{"kind": "error", "rank": 0, "error": {"what": "no good", "peer": False}}], {}, RankError, "no good"),
     # A peer's death makes this rank fail too: the error is not the work's own.
     ([{"kind": "error", "rank": 0, "error": {"what": "gloo", "peer": True}}, {"kind": "ended", "rank": 1, "status": -9}], {},
@@ -75,6 +75,13 @@ def test_what_ends_a_gang(messages, options, error, words):
 def test_a_worker_that_will_end_is_no_loss_yet_and_a_peers_word_of_it_is_kept():
     seen, answers = watch({"kind": "notice", "rank": 1})
     assert seen.leaving == {1} and answers == []
+
+
+def test_a_worker_that_leaves_behind_its_ranks_last_word_is_no_loss():
+    seen, _ = watch({"kind": "done", "rank": 1, "value": 2}, {"kind": "lost", "worker": "b"}, {"kind": "lost", "worker": "of others"})
+    assert not seen.complete
+    seen, _ = watch({"kind": "done", "rank": 0, "value": 1}, {"kind": "lost", "worker": "a"}, {"kind": "done", "rank": 1, "value": 2})
+    assert seen.complete
 
 
 def test_a_lost_connection_alone_is_given_time_to_show_its_cause():

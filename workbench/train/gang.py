@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,8 @@ class Gang:
             if answer["workers"]:
                 self.workers = [tuple(w) for w in answer["workers"]]
                 self._lost.clear()
+                for _ in self._waiting(0):
+                    pass  # what was said of ranks and workers before
                 return
             few = answer["present"] < self.count
             if few and time.monotonic() - begin > patience:
@@ -149,14 +151,14 @@ class Gang:
         try:
             on_message({"kind": "started", "ranks": self._start(plan, watch)})
             while not watch.complete:
-                with contextlib.suppress(queue.Empty):
-                    message = self._heard.get(timeout=0.25)
+                for message in self._waiting(0.25):
                     for answer in watch.take(message, time.monotonic()):
                         self._tell(plan, answer)
                     if message.get("token") == plan["token"] and message["kind"] not in _OURS:
                         on_message(message)
                 check()
-                watch.judge(time.monotonic(), self._lost)
+                if not watch.complete:
+                    watch.judge(time.monotonic())
                 if stop is not None and (stop.is_set() or watch.leaving) and not asked:
                     asked = True
                     self._tell(plan, ["hold"])
@@ -167,6 +169,13 @@ class Gang:
         except BaseException:
             self._end(plan)
             raise
+
+    def _waiting(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """All that was said by now, in order, the first waited for."""
+        with contextlib.suppress(queue.Empty):
+            yield self._heard.get(timeout=seconds) if seconds else self._heard.get_nowait()
+            while True:
+                yield self._heard.get_nowait()
 
     def _plan(self, target: str, argument: dict[str, Any], count: int) -> dict[str, Any]:
         workers = self.workers[:count]
@@ -227,6 +236,7 @@ class _Watch:
         self.died: dict[int, str] = {}
         self.first_fault: float | None = None
         self.leaving: set[int] = set()
+        self.gone: set[int] = set()
 
     @property
     def complete(self) -> bool:
@@ -237,6 +247,9 @@ class _Watch:
 
     def take(self, message: dict[str, Any], now: float) -> list[list]:
         """Note a message; returns what must be told to all ranks."""
+        if message["kind"] == "lost":  # a worker may leave right behind its rank's last word: what is done stays done
+            self.gone |= {r for r, w in self.workers.items() if w == message["worker"] and r not in self.results}
+            return []
         if message.get("token") != self.token:
             return []
         rank, kind = message["rank"], message["kind"]
@@ -263,14 +276,14 @@ class _Watch:
                 self.died[rank] = f"rank {rank} {_ended(message['status'])}"
         return []
 
-    def judge(self, now: float, lost: set[str]) -> None:
+    def judge(self, now: float) -> None:
         """Raise when the gang can't go on.
 
         A rank whose peer is gone fails too, in a collective: so an error is believed to be the work's own only when
         it does not speak of the connection, and otherwise the peer's end is waited for.
         """
-        if gone := lost & set(self.workers.values()):
-            raise RankLost(f"worker {', '.join(sorted(gone))} left", tuple(r for r, w in self.workers.items() if w in gone))
+        if self.gone:
+            raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in self.gone}))} left", tuple(sorted(self.gone)))
         own = [f for f in self.failed if not f.get("peer")]
         if own:
             raise RankError(own[0])

@@ -230,6 +230,7 @@ def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[
             asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None}
             results = gang.call(FIT, asked, stop=run.stopping, on_message=recorder.take)
         except RankLost as lost:
+            run.check_current()
             recorder.lost(str(lost), lost.ranks)
             if fruitless >= MOST_RESTARTS:
                 raise StorageError("ranks were lost again and again without a step between", where=run.id, received=str(lost),
