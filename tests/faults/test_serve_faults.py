@@ -159,7 +159,8 @@ def test_it_answers_when_whoever_asked_for_it_and_the_cluster_are_gone(place):
     assert out.returncode == -9, out.stderr
     assert cluster.running(place) is None
     orphan = Endpoint.open("orphan", place)
-    assert orphan.address == out.stdout.strip() and orphan.complete("x", max_tokens=2).usage["completion_tokens"] == 2
+    answer = orphan.complete("x", max_tokens=2)
+    assert orphan.address == out.stdout.strip() and (answer.usage["completion_tokens"] == 2 or answer.finish == "stop")
     orphan.stop()
 
 
@@ -177,7 +178,7 @@ def test_the_driver_of_a_serve_run_may_die(place):
 
 def test_a_version_shifts_in_by_weight_and_back_without_a_failed_request(endpoint, place):
     new, old = (Model.open(f"long-lm@v{n}", place).reference for n in (1, 3))
-    how = {"prompt": "Steady", "max_tokens": 12, "seed": 1}
+    how, lost = {"prompt": "Steady", "max_tokens": 12, "seed": 1}, marks(endpoint)["gateway-lost"]
     answers: list[tuple[str, str, str, str]] = []
     failed: list[BaseException] = []
     over = threading.Event()
@@ -206,7 +207,7 @@ def test_a_version_shifts_in_by_weight_and_back_without_a_failed_request(endpoin
         over.set()
         for thread in threads:
             thread.join(60)
-    assert failed == []
+    assert failed == [] and marks(endpoint)["gateway-lost"] == lost
     # Three quarters and one, then all new, then all old again; readers finish out of turn, so a few may be off by one turn.
     assert 10 <= seen[0][old] <= 14 and seen[0][new] == 16 - seen[0][old]
     assert seen[1:] == [Counter({new: 16}), Counter({old: 16})]

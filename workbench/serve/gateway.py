@@ -287,6 +287,8 @@ async def _serve(gateway: Gateway, sock: socket.socket, connection: Connection) 
             gateway.pool.sweep()
 
     loop.add_reader(connection.fileno(), obey)
+    # libuv takes blocking from what it watches (uv_poll_init): a word whose socket is still on its way would read as the end.
+    os.set_blocking(connection.fileno(), True)
     tasks.add(loop.create_task(sweep()))
     _tell(connection, ("up", os.getpid()))
     with contextlib.suppress(asyncio.CancelledError):

@@ -149,6 +149,7 @@ class Pool:
         self._channels: dict[str, Channel] = {}
         self._waiting: dict[str, deque[Job]] = {}
         self._alone: dict[str, float] = {}
+        self._foretold: dict[str, Callable[[str], None]] = {}
 
     @property
     def waiting(self) -> int:
@@ -174,19 +175,24 @@ class Pool:
         self._channels[replica] = channel
         self._alone.pop(digest, None)
         self._dispatch(digest)
+        if word := self._foretold.pop(replica, None):
+            word(replica)
 
     def drain(self, replica: str) -> None:
-        """Give a replica nothing more; ``idle`` is called when its last job is done."""
-        channel = self._channels.get(replica)
-        if channel:
+        """Give a replica nothing more; ``idle`` is called when its last job is done. One that is being taken in hears of it then."""
+        if channel := self._channels.get(replica):
             channel.draining = True
             self._dispatch(channel.digest)
             self._settle(channel)
+        else:
+            self._foretold[replica] = self.drain
 
     def drop(self, replica: str) -> None:
-        """Let a replica go."""
+        """Let a replica go, also one that is being taken in."""
         if channel := self._channels.get(replica):
             channel.close()
+        else:
+            self._foretold[replica] = self.drop
 
     def accept(self, job: Job) -> None:
         """Take a job; from here on it is answered, whatever becomes of a replica.
