@@ -189,3 +189,16 @@ def test_what_is_no_json_number_is_refused_and_leaves_the_log_whole(log):
         log.append("verdict", value=float("nan"))
     assert log.verify() == 6
     assert json.loads(log.path.read_bytes().split(b"\n")[5])["seq"] == 5
+
+
+def test_a_reader_that_comes_just_before_the_first_line_takes_it_for_no_loss(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path / "audit.jsonl")
+    look = log._head
+
+    def between() -> tuple[int, str] | None:  # all is written after the reader saw no file, and before it looks at the head
+        monkeypatch.setattr(log, "_head", look)
+        log.append("alias", model="m")
+        return look()
+
+    monkeypatch.setattr(log, "_head", between)
+    assert log.verify() == 1

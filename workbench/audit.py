@@ -118,7 +118,9 @@ class AuditLog:
     def _read(self) -> tuple[bytes, tuple[int, str] | None]:
         """The log's bytes and its head, at one moment."""
         if not self.path.exists():
-            return b"", self._head()
+            head = self._head()
+            if head is None or not self.path.exists():  # else the first line was written between the two looks
+                return b"", head
         with open(self.path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             return file.read(), self._head()
