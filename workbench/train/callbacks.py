@@ -98,16 +98,31 @@ class Curves(pl.Callback):
 
 
 class HeldOut(pl.Callback):
-    """Bits a byte on a fixed part of the validation split, every so many steps; all ranks share the work."""
+    """Bits a byte on a fixed part of the validation split, every so many steps; all ranks share the work.
+
+    The last one is kept in each checkpoint and told again after a restart, as ``Curves`` does with its points.
+    """
 
     def __init__(self, control: Control, windows: int):
         self.control, self.windows = control, windows
+        self.last: list[float] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        if self.last and self.control.rank == 0:
+            self.control.send("held-out", step=int(self.last[0]), value=self.last[1])
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         if _due(trainer, module, "evaluate", index) and trainer.global_step < module.plan["steps"]:
             bits, _ = module.held_out(self.windows, self.control.rank, self.control.world)
+            self.last = [trainer.global_step, bits]
             if self.control.rank == 0:
                 self.control.send("held-out", step=trainer.global_step, value=bits)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.last = state_dict["last"]
 
 
 class Before(pl.Callback):

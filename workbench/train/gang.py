@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SILENCE = 30.0
 """Seconds without a heartbeat after which a rank counts as lost: a cut link says nothing by itself."""
+LAST_WORDS = 0.4
+"""Seconds that the other ranks get to say what they know, once one has failed."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 
@@ -285,7 +287,8 @@ class _Watch:
         if self.gone:
             raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in self.gone}))} left", tuple(sorted(self.gone)))
         own = [f for f in self.failed if not f.get("peer")]
-        if own:
+        # What the others have to say of it, the curve up to there for one, may be on its way.
+        if own and (len(self.failed) == self.world or now - self.first_fault > LAST_WORDS):
             raise RankError(own[0])
         if self.died:
             raise RankLost("; ".join(self.died.values()), tuple(self.died))

@@ -40,7 +40,7 @@ class Recorder:
         kind = message["kind"]
         if kind == "steps":
             self._steps(message["rows"], message.get("again", False))
-        elif kind == "held-out":
+        elif kind == "held-out" and message["step"] not in self.held_out:
             self.held_out[message["step"]] = message["value"]
             self._points([("bits_per_byte", message["step"], message["value"])])
         elif kind == "sample":
