@@ -276,7 +276,7 @@ class Run:
         if entry.state == "done":
             raise RunFailedError("is done: there is nothing left to do", where=self.id, hint=f"Repeat it: workbench {entry.word} --again")
         if entry.state in ENDED:
-            if self.rest is None:
+            if self.rest is None and self.entry.state in ENDED:  # else somebody else resumed it just now
                 raise RunFailedError("kept nothing to go on from", where=self.id, hint=f"Run it again: workbench {entry.word} --again")
             if Journal(self.workspace).resume(self.id):
                 driver.start(self.workspace, self.entry)
