@@ -288,8 +288,10 @@ class _Watch:
             raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in self.gone}))} left", tuple(sorted(self.gone)))
         own = [f for f in self.failed if not f.get("peer")]
         # What the others have to say of it, the curve up to there for one, may be on its way.
-        if own and (len(self.failed) == self.world or now - self.first_fault > LAST_WORDS):
-            raise RankError(own[0])
+        if own:
+            if len(self.failed) == self.world or now - self.first_fault > LAST_WORDS:
+                raise RankError(own[0])
+            return
         if self.died:
             raise RankLost("; ".join(self.died.values()), tuple(self.died))
         if self.failed and self.first_fault is not None and now - self.first_fault > 5:
