@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .workspace import Workspace
@@ -68,6 +69,11 @@ class Tracker:
     def text(self, file: str, text: str) -> None:
         """A text file among the run's artifacts."""
         self._points.put(("text", (file, text)))
+        self._begin()
+
+    def file(self, path: Path, folder: str) -> None:
+        """A copy of a file among the run's artifacts."""
+        self._points.put(("file", (str(path), folder)))
         self._begin()
 
     def end(self, tags: Mapping[str, str]) -> None:
@@ -134,6 +140,8 @@ class Tracker:
                         metrics.append(Metric(name, float(number), int(at * 1000), int(step)))
                 elif kind == "tags":
                     client.log_batch(run, tags=[RunTag(k, v) for k, v in value.items()])
+                elif kind == "file":
+                    client.log_artifact(run, *value)
                 else:
                     client.log_text(run, value[1], value[0])
         for start in range(0, len(metrics), MOST_METRICS):

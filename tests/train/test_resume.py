@@ -132,7 +132,7 @@ def test_the_interval_holds_the_difference_that_is():
         size = generator.integers(100, 400, 32)
         before = size * 5.5
         after = before - size * generator.normal(3.0, 0.5, 32)
-        found = gained(np.stack([before, size], 1), np.stack([after, size], 1), seed)
+        found = gained(np.stack([before, size], 1), np.stack([after, size], 1), seed=seed)
         held += found["low"] <= -3.0 / np.log(2) <= found["high"]
     assert held >= 50  # 95 % of 60 is 57
 

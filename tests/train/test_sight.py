@@ -42,7 +42,7 @@ def test_it_is_the_batch_that_training_takes(undisturbed, live, small, changes):
     for rank, mark in read.items():
         assert [s["start"] for s in seen["sequences"] if s["rank"] == rank][:len(mark["windows"])] == mark["windows"]
         assert seen["digests"][str(rank)][0] == mark["digest"]
-    sequences = 2 * spec.batch.sequences * spec.batch.accumulate
+    sequences = 2 * spec.sequences * spec.batch.accumulate
     assert (seen["total"], seen["tokens"], seen["trained"]) == (sequences, sequences * 65, sequences * 64)
 
 

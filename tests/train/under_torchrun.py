@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 
-from workbench.train.objectives.pretrain import Pretrain, trainer
+from workbench.train.fit import objective, trainer
 from workbench.train.strategy import DDP_OPTIONS
 
 
@@ -35,8 +35,8 @@ def main() -> None:
     plan, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
-    module, losses = Pretrain(plan, rank, world), Losses()
-    trainer(plan, DDPStrategy(process_group_backend="gloo", **DDP_OPTIONS), [losses], devices=world).fit(module)
+    module, losses = objective(plan, rank, world), Losses()
+    trainer(module, DDPStrategy(process_group_backend="gloo", **DDP_OPTIONS), [losses], devices=world).fit(module)
     if rank == 0:
         module.model.save_pretrained(out)
         (out / "losses.json").write_text(json.dumps({"losses": losses.losses, "first": losses.first}))

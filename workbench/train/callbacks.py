@@ -17,7 +17,6 @@ from . import checkpoints
 from .rank import Control
 
 REPORT_SECONDS = 0.25
-SAMPLE_TOKENS = 40
 
 
 class DivergedError(WorkbenchError):
@@ -62,7 +61,7 @@ class Curves(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         self.losses.append(outputs["loss"].detach())
-        if len(self.losses) < module.plan["accumulate"]:
+        if len(self.losses) < module.share.accumulate:
             return
         mean = torch.stack(self.losses).mean().float()
         self.losses = []
@@ -98,13 +97,13 @@ class Curves(pl.Callback):
 
 
 class HeldOut(pl.Callback):
-    """Bits a byte on a fixed part of the validation split, every so many steps; all ranks share the work.
+    """The measure on a fixed part of the validation split, every so many steps; all ranks share the work.
 
     The last one is kept in each checkpoint and told again after a restart, as ``Curves`` does with its points.
     """
 
-    def __init__(self, control: Control, windows: int):
-        self.control, self.windows = control, windows
+    def __init__(self, control: Control):
+        self.control = control
         self.last: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -113,10 +112,10 @@ class HeldOut(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         if _due(trainer, module, "evaluate", index) and trainer.global_step < module.plan["steps"]:
-            bits, _ = module.held_out(self.windows, self.control.rank, self.control.world)
-            self.last = [trainer.global_step, bits]
+            value = module.held_out(module.WINDOWS)
+            self.last = [trainer.global_step, value]
             if self.control.rank == 0:
-                self.control.send("held-out", step=trainer.global_step, value=bits)
+                self.control.send("held-out", step=trainer.global_step, value=value)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last}
@@ -126,25 +125,25 @@ class HeldOut(pl.Callback):
 
 
 class Before(pl.Callback):
-    """What the model could before it learned anything: held-out windows and samples, told as of step 0.
+    """What the model could before it learned anything: held-out measures and samples, told as of step 0.
 
     Weights before the first step are a function of the seed, so they are made once more and measured behind the first step
     that this process makes: the first step does not wait for it, and no restart can lose it.
     """
 
-    def __init__(self, control: Control, windows: int):
-        self.control, self.windows, self.due = control, windows, True
+    def __init__(self, control: Control):
+        self.control, self.due = control, True
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         if not self.due or not _whole(module, index):
             return
         self.due = False
         fresh = module.fresh().to(module.device)
-        table = module.scores(self.windows, self.control.rank, self.control.world, fresh)
+        table = module.scores(module.WINDOWS, fresh)
         if self.control.rank == 0:
             self.control.send("before", windows=table.tolist())
-            for prompt, text in written(module, 0, fresh):
-                self.control.send("sample", step=0, prompt=prompt, text=text)
+            for made in module.shown(0, fresh):
+                self.control.send("sample", step=0, **made)
 
 
 class Vitals(pl.Callback):
@@ -168,7 +167,7 @@ class Vitals(pl.Callback):
 
 
 class Samples(pl.Callback):
-    """Continuations of the plan's prompts, written by rank 0 with a random state of their own."""
+    """What the model makes as it learns, by rank 0 with a random state of its own."""
 
     def __init__(self, control: Control):
         self.control = control
@@ -176,8 +175,8 @@ class Samples(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         last = trainer.global_step == module.plan["steps"] and _whole(module, index)
         if self.control.rank == 0 and (last or _due(trainer, module, "sample", index)):
-            for prompt, text in written(module, trainer.global_step):
-                self.control.send("sample", step=trainer.global_step, prompt=prompt, text=text)
+            for made in module.shown(trainer.global_step):
+                self.control.send("sample", step=trainer.global_step, **made)
 
 
 class Checkpoints(pl.Callback):
@@ -196,29 +195,8 @@ class Checkpoints(pl.Callback):
 
 
 def _whole(module: pl.LightningModule, index: int) -> bool:
-    return (index + 1) % module.plan["accumulate"] == 0
+    return (index + 1) % module.share.accumulate == 0
 
 
 def _due(trainer: pl.Trainer, module: pl.LightningModule, what: str, index: int) -> bool:
     return _whole(module, index) and trainer.global_step % module.plan["every"][what] == 0
-
-
-@torch.no_grad()
-def written(module: pl.LightningModule, step: int, model: torch.nn.Module | None = None) -> list[tuple[str, str]]:
-    """(prompt, continuation) for each of the plan's prompts, by the model that is trained or by another."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(module.tokens.path / "tokenizer.json"))
-    model, found = model or module.model, []
-    training = model.training
-    model.eval()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(module.plan["seed"] * 1_000_003 + step)
-        for prompt in module.plan["prompts"]:
-            ids = [0, *tokenizer.encode(prompt, add_special_tokens=False).ids][-module.plan["context"] // 2:]
-            given = torch.tensor([ids], device=model.device)
-            made = model.generate(given, attention_mask=torch.ones_like(given), do_sample=True, temperature=0.8, top_k=50,
-                                  max_new_tokens=min(SAMPLE_TOKENS, module.plan["context"] - len(ids)), pad_token_id=0, eos_token_id=0)
-            found.append((prompt, tokenizer.decode(made[0, len(ids):].tolist(), skip_special_tokens=True)))
-    model.train(training)
-    return found

@@ -15,7 +15,7 @@ from .plan import Plan
 from .spec import TrainSpec
 
 if TYPE_CHECKING:
-    from .objectives.pretrain import Pretrain
+    from .objective import Objective
 
 OPTIMIZER_COPIES = {"muon": 1, "adamw": 2}
 """Numbers that an optimizer keeps for each parameter of a matrix."""
@@ -23,7 +23,7 @@ OVERHEAD = 1.15
 """What a step takes beside its passes (the ranks' exchange, the optimizer), and what comes between steps, as measured."""
 
 
-def trial(module: Pretrain) -> dict[str, Any]:
+def trial(module: Objective) -> dict[str, Any]:
     """Seconds and memory of one forward and backward pass of the first batch; leaves the module as it was.
 
     Returns
@@ -38,7 +38,8 @@ def trial(module: Pretrain) -> dict[str, Any]:
     if cuda:
         module = module.to("cuda")
         torch.cuda.reset_peak_memory_stats()
-    batch = module.windows.batch(0).to(next(module.parameters()).device)
+    device = next(module.parameters()).device
+    batch = module.transfer_batch_to_device(module.batches.at(0)[1], device, 0)
     seconds = 0.0
     for _ in range(2):
         begin = time.monotonic()
@@ -48,12 +49,11 @@ def trial(module: Pretrain) -> dict[str, Any]:
             torch.cuda.synchronize()
         seconds = time.monotonic() - begin
     peak = torch.cuda.max_memory_allocated() if cuda else own_peak()
-    for parameter in module.parameters():
-        parameter.grad = None
-    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    module.zero_grad(set_to_none=True)
+    weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     # Beside what the trial used: the optimizer's state, and DDP's buckets, which hold the gradients once more.
-    memory = peak + weights * (OPTIMIZER_COPIES[module.plan["optimizer"]] + (module.windows.world > 1))
-    return {"step_seconds": seconds * module.plan["accumulate"], "memory": int(memory)}
+    memory = peak + weights * (OPTIMIZER_COPIES[module.plan["optimizer"]] + (module.world > 1))
+    return {"step_seconds": seconds * module.share.accumulate, "memory": int(memory)}
 
 
 def own_peak() -> int:
@@ -103,5 +103,6 @@ def remembered(workspace: Workspace, spec: TrainSpec, plan: Plan) -> dict[str, A
 
 
 def _file(workspace: Workspace, spec: TrainSpec, sequences: int) -> Path:
-    cost = [spec.model.model_dump(), sequences, spec.batch.accumulate, spec.hardware.model_dump(), spec.optimizer]
+    cost = [spec.objective.model_dump(), spec.model.model_dump(), sequences, spec.batch.accumulate, spec.hardware.model_dump(),
+            spec.optimizer or spec.objective.OPTIMIZER]
     return workspace.path("cache", "estimates", f"train-{digest_json(cost)[:20]}.json")

@@ -9,20 +9,22 @@ from typing import Any
 RESAMPLES = 1000
 
 
-def gained(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], seed: int = 0) -> dict[str, Any]:
-    """Bits a byte before and after, and their difference with its 95 % interval.
+def gained(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], scale: float = 1 / math.log(2),
+           seed: int = 0) -> dict[str, Any]:
+    """A measure before and after, and their difference with its 95 % interval.
 
     Both are measured on the same windows, so windows are resampled in pairs (percentile bootstrap; Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993): what one window is harder than another drops out of the difference.
 
     Parameters
     ----------
-    before, after : (nats, bytes) of each window.
+    before, after : (amount, weight) of each part that is measured: (nats, bytes) of a window, for one.
+    scale : what amount / weight is multiplied with; as given, nats a byte become bits a byte.
 
     Returns
     -------
     dict
-        ``before``, ``after`` (bits a byte), ``difference`` (after − before), ``low``, ``high``, ``windows``.
+        ``before``, ``after``, ``difference`` (after − before), ``low``, ``high``, ``windows``.
 
     Examples
     --------
@@ -36,11 +38,11 @@ def gained(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], 
     if first.shape != last.shape or not len(first):
         raise ValueError(f"windows differ: {len(first)} before, {len(last)} after")
 
-    def bits(table: np.ndarray) -> np.ndarray:
+    def measure(table: np.ndarray) -> np.ndarray:
         sums = table.sum(axis=-2)
-        return sums[..., 0] / math.log(2) / np.maximum(sums[..., 1], 1.0)
+        return sums[..., 0] * scale / np.maximum(sums[..., 1], 1.0)
 
     drawn = np.random.Generator(np.random.PCG64(seed)).integers(len(first), size=(RESAMPLES, len(first)))
-    low, high = np.percentile(bits(last[drawn]) - bits(first[drawn]), [2.5, 97.5])
-    was, now = float(bits(first)), float(bits(last))
+    low, high = np.percentile(measure(last[drawn]) - measure(first[drawn]), [2.5, 97.5])
+    was, now = float(measure(first)), float(measure(last))
     return {"before": was, "after": now, "difference": now - was, "low": float(low), "high": float(high), "windows": len(first)}

@@ -17,8 +17,8 @@ from ..workspace import Workspace
 
 ORPHANED = 90.0
 """Seconds without a word from the driver after which a rank is ended: nobody waits for it any more."""
-PRELOAD = ("workbench.train.objectives.pretrain", "workbench.train.tokens", "workbench.train.rank", "pyarrow.parquet",
-           "transformers.models.llama.modeling_llama", "transformers.generation.utils")
+PRELOAD = ("workbench.train.fit", "workbench.train.objectives.pretrain", "workbench.train.tokens", "workbench.train.rank",
+           "pyarrow.parquet", "transformers.models.llama.modeling_llama", "transformers.generation.utils")
 """What ranks need, imported once a worker; a list of names: this file knows none of them."""
 
 

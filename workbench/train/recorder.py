@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import math
 import time
 from typing import Any
 
@@ -13,7 +13,8 @@ from ..tracking import Tracker
 from . import estimate
 
 BEFORE = "before.json"
-"""File in a run's directory: nats and bytes of held-out windows before the first step."""
+"""File in a run's directory: what held-out parts measured before the first step, amount and weight of each."""
+_ENDINGS = {"image/png": "png", "image/apng": "png", "audio/wav": "wav", "image/gif": "gif"}
 
 
 class Recorder:
@@ -42,10 +43,9 @@ class Recorder:
             self._steps(message["rows"], message.get("again", False))
         elif kind == "held-out" and message["step"] not in self.held_out:
             self.held_out[message["step"]] = message["value"]
-            self._points([("bits_per_byte", message["step"], message["value"])])
+            self._points([(self.plan["measure"], message["step"], message["value"])])
         elif kind == "sample":
-            self.run.sample(message["text"], step=message["step"], prompt=message["prompt"])
-            self.tracker.text(f"samples/{message['step']:06d}.txt", f"{message['prompt']}|{message['text']}\n")
+            self._sample(message)
         elif kind == "vitals":
             self._vitals[message["rank"]] = {k: message[k] for k in ("rank", "step", "cpu", "step_seconds", "wait_seconds", "memory")}
             if time.monotonic() - self._said > 0.9 and len(self._vitals) == self.plan["world"]:
@@ -67,7 +67,7 @@ class Recorder:
                 self.estimate(estimate.whole(list(self._trials.values()), self.plan))
 
     def before(self) -> list[list[float]] | None:
-        """Nats and bytes of held-out windows before the first step, once they are known."""
+        """Amount and weight of held-out parts before the first step, once they are known."""
         if self._before is None:
             try:
                 self._before = json.loads((self.run.directory / BEFORE).read_text())
@@ -78,8 +78,23 @@ class Recorder:
     def _measured(self, windows: list[list[float]]) -> None:
         self._before = windows
         write_atomic(self.run.directory / BEFORE, json.dumps(windows))
-        nats, size = (sum(w[n] for w in windows) for n in (0, 1))
-        self._points([("bits_per_byte", 0, nats / math.log(2) / max(size, 1.0))])
+        amount, weight = (sum(w[n] for w in windows) for n in (0, 1))
+        self._points([(self.plan["measure"], 0, amount * self.plan["scale"] / max(weight, 1.0))])
+
+    def _sample(self, message: dict[str, Any]) -> None:
+        """What the model made: text as it is; a picture or a sound as a file in the run's directory."""
+        step, more = message["step"], {}
+        if message.get("media"):
+            kind, content = message["media"], base64.b64decode(message["content"])
+            name = f"{step:06d}.{_ENDINGS.get(kind, kind.rpartition('/')[2])}"
+            file = self.run.directory / "samples" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, content)
+            more = {"media": kind, "file": f"samples/{name}"}
+            self.tracker.file(file, "samples")
+        self.run.sample(message["text"], step=step, prompt=message["prompt"], **more)
+        if message["text"]:
+            self.tracker.text(f"samples/{step:06d}.txt", f"{message['prompt']}|{message['text']}\n")
 
     def lost(self, why: str, ranks: tuple[int, ...]) -> None:
         """Ranks are gone; what follows says when they are back."""
@@ -101,21 +116,21 @@ class Recorder:
         estimate.remember(self.run.workspace, self.run.spec, self.plan, whole)
         self.run.mark("estimate", **whole)
         self.run.log(f"will take about {in_words(whole['seconds'])} and {whole['memory'] / 1e9:.1f} GB: "
-                     f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} tokens")
+                     f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} {self.plan['unit']}")
 
-    def end(self, bits: float) -> None:
+    def end(self, value: float) -> None:
         """The measure of the whole validation split, as the curve's last point."""
-        self._points([("bits_per_byte", self.plan["steps"], bits)])
+        self._points([(self.plan["measure"], self.plan["steps"], value)])
 
     def _steps(self, rows: list[list[float]], again: bool) -> None:
         points = []
-        tokens = self.plan["trained"] / self.plan["steps"]
+        trained, rate_of = self.plan["trained"] / self.plan["steps"], f"{self.plan['unit']}_per_second"
         for step, loss, rate, norm, at, seconds in rows:
             step = int(step)
             if self._lost and not again:
                 self._back(at, step)
             points += [("loss", step, loss, at), ("learning_rate", step, rate, at), ("gradient_norm", step, norm, at),
-                       ("tokens_per_second", step, tokens / max(seconds, 1e-9), at)]
+                       (rate_of, step, trained / max(seconds, 1e-9), at)]
             if self.step == 0 and not again:
                 self.run.mark("first-step", step=step, at=at)
             self.loss = loss

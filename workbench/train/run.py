@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
-from ..errors import ClusterError, SourceError, SpecError, StorageError
+from ..errors import ClusterError, SpecError, StorageError
 from ..registry import Registry
 from ..workspace import Workspace
+from .objectives import KINDS
 from .spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -19,48 +22,37 @@ if TYPE_CHECKING:
     from ..driver import RunContext
     from ..journal import Entry
     from .gang import Gang
+    from .plan import Plan
 
-FIT = "workbench.train.objectives.pretrain:fit"
-DRY_RUN = "workbench.train.objectives.pretrain:dry_run"
+FIT = "workbench.train.fit:fit"
+DRY_RUN = "workbench.train.fit:dry_run"
 PROMPTS = 3
 """Beginnings that a model continues as it learns, where its spec names none."""
-PREPARE = "workbench.train.tokens:prepare"
+HELD_OUT = {"bits_per_byte": "held_out_bytes"}
+"""What the weight of a measure is called in a model's metrics."""
 MOST_RESTARTS = 3
 """Restarts without a step's progress between them after which a run fails: then it is no accident any more."""
-LEAST_HELD_OUT = 200
-"""Bytes of validation text below which bits a byte says nothing."""
 
 
 def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
-    """The dataset's digest; refuses what can't be trained on.
+    """Digests of the dataset and of what else the objective reads; refuses what can't be trained on.
 
     Raises
     ------
     NotFoundError, SourceError, SpecError
     """
-    version = Registry(workspace).resolve("dataset", spec.data)
-    dataset = Dataset(version.path)
-    if dataset.modality != "text":
-        raise SourceError("holds images, and this objective trains on text", where=dataset.reference, received=dataset.modality,
-                          allowed="a dataset of text")
-    train, held_out = dataset.manifest["splits"]["train"], dataset.manifest["splits"]["validation"]
-    if held_out["bytes"] < LEAST_HELD_OUT:
-        raise SourceError("has too little held-out text to measure on", where=dataset.reference,
-                          received=f"{held_out['records']} records, {held_out['bytes']:,} bytes in validation",
-                          allowed=f"{LEAST_HELD_OUT} bytes or more",
-                          hint="Curate with a larger split.validation, or add text")
-    # A token is a byte at least, so this much is certain before anything is tokenised.
-    most = train["bytes"] + train["records"] + 1
-    if most < 2 * spec.model.context + 1:
-        raise SourceError("is too little text to train on", where=dataset.reference, received=f"{train['bytes']:,} bytes",
-                          allowed=f"more than {2 * spec.model.context:,} tokens for a context of {spec.model.context}",
-                          hint="Add text, or set a smaller model.context")
+    found: dict[str, str] = {}
+    dataset = None
+    if spec.data is not None:
+        version = Registry(workspace).resolve("dataset", spec.data)
+        found["data"], dataset = version.digest, Dataset(version.path)
+    found |= _material(spec).refuse(spec, workspace, dataset)
     cluster = workspace.settings.cluster
     if cluster.most is not None and spec.hardware.ranks > cluster.most:
         raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
                             f"{cluster.most}; expected {cluster.most} or fewer, or set {'maximum' if cluster.grows else 'workers'} = "
                             f"{spec.hardware.ranks} under [cluster] in workbench.toml")
-    return {"data": version.digest}
+    return found
 
 
 def warm(client: Client) -> None:
@@ -77,29 +69,29 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     from .gang import Gang
     from .plan import planned
     from .recorder import Recorder
-    from .sight import refuse_nothing
 
-    workspace = run.workspace
-    dataset = Dataset(Registry(workspace).by_digest("dataset", run.inputs["data"]).path)
+    workspace, material = run.workspace, _material(spec)
+    dataset = _dataset(workspace, run.inputs)
     logs = run.directory / "logs"
     with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
         gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
-        tokens = _tokens(spec, workspace, dataset, gang, run)
-        plan = planned(spec, tokens.count("train"), dataset.beginnings(PROMPTS))
+        made = _made(spec, workspace, dataset, gang, run.inputs, run)
+        plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))
         if run.attempt == 1:
-            refuse_nothing(plan, tokens, spec.hardware.ranks, dataset)
+            material.refuse_nothing(plan, made, dataset)
             for line in plan.said:
                 run.log(line)
-        told = plan.to_dict() | {"world": spec.hardware.ranks, "group": True, "tokens": str(tokens.path),
+        told = plan.to_dict() | {"world": spec.hardware.ranks, "group": True, **made.told(),
                                  "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
-        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags={"dataset": dataset.reference}) as tracker:
+        tags = {"dataset": dataset.reference} if dataset else {}
+        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags) as tracker:
             recorder = Recorder(run, tracker, told)
             reached = _train(gang, told, recorder, run)
-            recorder.end(reached["bits_per_byte"])
-            metrics = {"tokens": plan.trained, "steps": plan.steps, "loss": recorder.loss, "bits_per_byte": reached["bits_per_byte"],
-                       **_gain(recorder.before(), reached["windows"]),
-                       "held_out_bytes": int(reached["bytes"]), "seconds": round(Run(workspace, run.id).worked, 3),
-                       "text_bytes": tokens.meta["splits"]["train"]["bytes"], "vocabulary": tokens.vocabulary, "ranks": told["world"],
+            recorder.end(reached["value"])
+            metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
+                       plan.measure: reached["value"], **_gain(recorder.before(), reached["windows"], plan),
+                       HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
+                       "seconds": round(Run(workspace, run.id).worked, 3), **made.metrics(), "ranks": told["world"],
                        "memory": reached["memory"]}
             model = _register(spec, run, dataset, told, metrics, reached["parameters"])
             tracker.end({"model": model.reference})
@@ -129,14 +121,15 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     from .gang import Gang
     from .plan import planned
 
-    dataset = Dataset(Registry(workspace).by_digest("dataset", inputs(spec, workspace)["data"]).path)
+    read = inputs(spec, workspace)
+    dataset = _dataset(workspace, read)
     name, begin = f"estimate-{uuid.uuid4().hex[:6]}", time.monotonic()
     with Gang(cluster.connect(workspace), spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"),
               threads=spec.hardware.threads) as gang:
         gang.claim(say=_not_for_others)
-        tokens = _tokens(spec, workspace, dataset, gang, None)
-        plan = planned(spec, tokens.count("train"))
-        told = plan.to_dict() | {"world": spec.hardware.ranks, "tokens": str(tokens.path)}
+        made = _made(spec, workspace, dataset, gang, read, None)
+        plan = planned(spec, made.count("train"))
+        told = plan.to_dict() | {"world": spec.hardware.ranks, **made.told()}
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
     trials.remember(workspace, spec, told, said)
     return said | {"notes": list(plan.said)}
@@ -145,12 +138,10 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     """What ``estimate`` found for steps like these before; empty where it never did. Costs no trial."""
     from . import estimate as trials
-    from . import tokens
     from .plan import planned
 
-    dataset = Dataset(Registry(workspace).resolve("dataset", spec.data).path)
-    found = tokens.cached(workspace, dataset.digest, tokens.fitting_vocabulary(spec.model.vocabulary,
-                                                                               dataset.manifest["splits"]["train"]["bytes"]))
+    read = inputs(spec, workspace)
+    found = _material(spec).found(spec, workspace, _dataset(workspace, read), read)
     return trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
 
 
@@ -171,13 +162,22 @@ def _not_for_others(said: str) -> None:
                            hint="Ask again when it has ended, or run: it waits its turn")
 
 
-def _gain(before: list[list[float]] | None, after: list[list[float]]) -> dict[str, Any]:
+def _gain(before: list[list[float]] | None, after: list[list[float]], plan: Plan) -> dict[str, Any]:
     from .gain import gained
 
     if before is None or len(before) != len(after):
         return {}
-    found = gained(before, after)
-    return {"bits_per_byte_before": found["before"], "gain": found}
+    found = gained(before, after, plan.scale)
+    return {f"{plan.measure}_before": found["before"], "gain": found}
+
+
+def _material(spec: TrainSpec):
+    """The module that makes what a spec's objective reads."""
+    return importlib.import_module(KINDS[spec.objective.kind].material)
+
+
+def _dataset(workspace: Workspace, inputs: Mapping[str, str]) -> Dataset | None:
+    return Dataset(Registry(workspace).by_digest("dataset", inputs["data"]).path) if "data" in inputs else None
 
 
 def _client(run: RunContext) -> Client:
@@ -186,22 +186,22 @@ def _client(run: RunContext) -> Client:
     return run.client or cluster.connect(run.workspace)
 
 
-def _tokens(spec: TrainSpec, workspace: Workspace, dataset: Dataset, gang: Gang, run: RunContext | None):
-    from . import tokens
-
-    wanted = tokens.fitting_vocabulary(spec.model.vocabulary, dataset.manifest["splits"]["train"]["bytes"])
-    found = tokens.cached(workspace, dataset.digest, wanted)
+def _made(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: Gang, inputs: Mapping[str, str], run: RunContext | None):
+    """What the objective reads, from the cache, or made in a process of the gang."""
+    material = _material(spec)
+    found = material.found(spec, workspace, dataset, inputs)
     if found:
         return found
     if run:
-        run.progress(0, 1, "splits", label="tokenising")
-        if wanted < spec.model.vocabulary:
-            run.log(f"a vocabulary of {wanted} tokens instead of {spec.model.vocabulary}: there is little text")
-    made = gang.call(PREPARE, {"root": str(workspace.root), "dataset": str(dataset.path), "vocabulary": wanted},
-                     ranks=1, check=run.check_stop if run else lambda: None)
+        run.progress(0, 1, "splits", label=material.MAKING)
+        for line in material.said(spec, dataset):
+            run.log(line)
+    gang.call(f"{material.__name__}:prepare", {"root": str(workspace.root), "dataset": str(dataset.path), "spec": spec.to_dict(),
+                                               "inputs": dict(inputs)},
+              ranks=1, check=run.check_stop if run else lambda: None)
     if run:
-        run.progress(1, 1, "splits", label="tokenising")
-    return tokens.Tokens(Path(made[0]))
+        run.progress(1, 1, "splits", label=material.MAKING)
+    return material.found(spec, workspace, dataset, inputs)
 
 
 def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[str, Any]:

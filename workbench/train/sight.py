@@ -16,6 +16,7 @@ from ..errors import SourceError, WorkbenchError
 from ..registry import Registry
 from ..workspace import Workspace
 from . import tokens as streams
+from .order import Share
 from .plan import Plan, planned
 from .spec import TrainSpec
 from .tokens import Tokens
@@ -53,7 +54,7 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     registry = Registry(workspace)
     version = registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)
     dataset = Dataset(version.path)
-    wanted = streams.fitting_vocabulary(spec.model.vocabulary, dataset.manifest["splits"]["train"]["bytes"])
+    wanted = streams.vocabulary_of(spec, dataset)
     found = streams.cached(workspace, dataset.digest, wanted) or streams.make(workspace, dataset, wanted)
     plan = planned(spec, found.count("train"))
     batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
@@ -75,10 +76,12 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
 
 def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[tuple[int, int, list[int], np.ndarray]]:
     """(rank, number, places in the stream, ids) of the batches that make a step, rank by rank."""
-    found, stream = [], tokens.stream("train")
+    found, windows = [], Windows(tokens.stream("train"), context=plan.context, seed=plan.seed)
     for rank in range(world):
-        windows = Windows(stream, context=plan.context, sequences=plan.sequences, seed=plan.seed, rank=rank, world=world)
-        found += [(rank, n, windows.starts(n), windows.rows(n)) for n in range((step - 1) * plan.accumulate, step * plan.accumulate)]
+        share = Share(plan.sequences, plan.chunks, rank, world)
+        for number in range((step - 1) * share.accumulate, step * share.accumulate):
+            _, positions, weight = share.batch(number)
+            found += [(rank, number, windows.named(positions), windows.rows(positions))] if weight else []
     return found
 
 

@@ -1,12 +1,14 @@
-"""The train spec: which data, which model, how long, on what."""
+"""The train spec: what is learned, from which data, how long, on what."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..spec import Name, Part, Reference, Spec
+from .objectives.spec import Objective, Pretrain
 
 
 class Shape(Part):
@@ -23,8 +25,9 @@ class Shape(Part):
 class Batch(Part):
     """How many sequences make a step."""
 
-    sequences: int = Field(4, ge=1)
-    """sequences of ``context`` tokens a rank takes each step; small batches learn more from few tokens"""
+    sequences: int | None = Field(None, ge=1)
+    """sequences of ``context`` tokens (or chats, pairs, images) a rank takes at once; none: the objective's own, 4 for text: small
+    batches learn more from few tokens"""
     accumulate: int = Field(1, ge=1)
     """batches whose gradients are summed before a step"""
 
@@ -58,20 +61,27 @@ class TrainSpec(Spec):
     word: Literal["train"] = "train"
     name: Name | None = None
     """name of the model; none: the dataset's name and "-lm\""""
-    data: Reference
+    objective: Objective = Pretrain()
+    """what is learned, and how"""
+    data: Reference | None = None
     """dataset: name, name@version or name@digest"""
     model: Shape = Shape()
+    """form of the model that pretraining begins; other objectives bring their own"""
     tokens: int = Field(1_200_000, ge=1)
-    """tokens trained, all ranks together; rounded up to whole steps"""
+    """tokens pretrained, all ranks together; rounded up to whole steps"""
+    epochs: float | None = Field(None, gt=0)
+    """times the data is gone through, in place of tokens; none: the objective's own"""
     batch: Batch = Batch()
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: orthogonalised momentum for the layers' matrices, AdamW for the rest; adamw: for all. With the defaults on
-    python-docs, half the tokens gave 2.13 bits a byte with muon and 2.8 with adamw"""
-    learning_rate: float = Field(1e-2, gt=0, le=0.1)
-    """largest learning rate of the cosine schedule, in AdamW's scale; from 6e-3 to 1.5e-2 the outcome hardly differs"""
+    optimizer: Literal["muon", "adamw"] | None = None
+    """muon: orthogonalised momentum for the layers' matrices, AdamW for the rest; adamw: for all; none: the objective's own. With
+    the defaults on python-docs, half the tokens gave 2.13 bits a byte with muon and 2.8 with adamw"""
+    learning_rate: float | None = Field(None, gt=0, le=0.1)
+    """largest learning rate of the schedule, in AdamW's scale; none: the objective's own. For pretraining that is 1e-2: from 6e-3
+    to 1.5e-2 the outcome hardly differs"""
     warmup: int = Field(20, ge=0)
     """steps over which the learning rate rises"""
-    weight_decay: float = Field(0.1, ge=0, le=1)
+    weight_decay: float | None = Field(None, ge=0, le=1)
+    """share of itself by which a matrix shrinks, times the learning rate; none: the objective's own"""
     clip: float = Field(1.0, gt=0)
     """largest norm of the gradient"""
     seed: int = Field(0, ge=0)
@@ -80,7 +90,32 @@ class TrainSpec(Spec):
     prompts: tuple[str, ...] = ()
     """beginnings that the model continues as it learns; none: those of three held-out records"""
 
+    @field_validator("data")
+    @classmethod
+    def _of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and getattr(info.data.get("objective"), "NEEDS_DATA", True):
+            raise PydanticCustomError("missing", "Field required")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _brought(cls, value: Shape, info: ValidationInfo) -> Shape:
+        objective = info.data.get("objective")
+        if objective is not None and not isinstance(objective, Pretrain) and value != Shape():
+            raise ValueError(f"is of pretraining only: objective {objective.kind} brings its own; expected no model here")
+        return value
+
     @property
     def model_name(self) -> str:
         """The name that the model will bear."""
-        return self.name or f"{self.data.partition('@')[0]}-lm"
+        return self.name or self.objective.named(self.data)
+
+    @property
+    def rate(self) -> float:
+        """The largest learning rate: the spec's, or the objective's own."""
+        return self.objective.RATE if self.learning_rate is None else self.learning_rate
+
+    @property
+    def sequences(self) -> int:
+        """What a rank takes at once: the spec's, or the objective's own."""
+        return self.batch.sequences or self.objective.SEQUENCES

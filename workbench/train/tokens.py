@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
+from ..errors import SourceError
 from ..storage import staging
 from ..workspace import Workspace
+from .spec import TrainSpec
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .plan import Plan
 
 FORMAT = 2
 """Part of the cache's key: what changes when the numbers would."""
 BYTES_A_TOKEN = 100
 """Bytes of training text that each token of the vocabulary must stand on."""
 LEAST_VOCABULARY = 300
+LEAST_HELD_OUT = 200
+"""Bytes of validation text below which bits a byte says nothing."""
 _CHUNK = 1024
 
 
@@ -63,11 +69,44 @@ class Tokens:
 
         return np.memmap(self.path / f"{split}.bin", dtype=self.meta["dtype"], mode="r")
 
+    def told(self) -> dict[str, Any]:
+        """What each rank must know of it."""
+        return {"tokens": str(self.path)}
+
+    def metrics(self) -> dict[str, Any]:
+        """What a model's manifest says of it."""
+        return {"text_bytes": self.meta["splits"]["train"]["bytes"], "vocabulary": self.vocabulary}
+
     def lengths(self) -> np.ndarray:
         """Bytes of text that each id stands for, shape (vocabulary,); 0 for the end of a document."""
         import numpy as np
 
         return np.asarray(self.meta["lengths"], dtype=np.int64)
+
+
+def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset) -> dict[str, str]:  # noqa: ARG001 - what every material is asked
+    """Raise where a dataset can't be pretrained on; no further inputs.
+
+    Raises
+    ------
+    SourceError
+    """
+    if dataset.modality != "text":
+        raise SourceError("holds images, and this objective trains on text", where=dataset.reference, received=dataset.modality,
+                          allowed="a dataset of text")
+    train, held_out = dataset.manifest["splits"]["train"], dataset.manifest["splits"]["validation"]
+    if held_out["bytes"] < LEAST_HELD_OUT:
+        raise SourceError("has too little held-out text to measure on", where=dataset.reference,
+                          received=f"{held_out['records']} records, {held_out['bytes']:,} bytes in validation",
+                          allowed=f"{LEAST_HELD_OUT} bytes or more",
+                          hint="Curate with a larger split.validation, or add text")
+    # A token is a byte at least, so this much is certain before anything is tokenised.
+    most = train["bytes"] + train["records"] + 1
+    if most < 2 * spec.model.context + 1:
+        raise SourceError("is too little text to train on", where=dataset.reference, received=f"{train['bytes']:,} bytes",
+                          allowed=f"more than {2 * spec.model.context:,} tokens for a context of {spec.model.context}",
+                          hint="Add text, or set a smaller model.context")
+    return {}
 
 
 def cached(workspace: Workspace, digest: str, vocabulary: int) -> Tokens | None:
@@ -76,9 +115,44 @@ def cached(workspace: Workspace, digest: str, vocabulary: int) -> Tokens | None:
     return found if (found.path / "meta.json").exists() else None
 
 
+def found(spec: TrainSpec, workspace: Workspace, dataset: Dataset, inputs: dict[str, str]) -> Tokens | None:  # noqa: ARG001
+    """What a spec reads of a dataset, if it was made before."""
+    return cached(workspace, dataset.digest, vocabulary_of(spec, dataset))
+
+
+MAKING = "tokenising"
+"""What making it is called."""
+
+
+def said(spec: TrainSpec, dataset: Dataset) -> list[str]:
+    """What is otherwise than the spec says, in sentences."""
+    wanted = vocabulary_of(spec, dataset)
+    if wanted == spec.model.vocabulary:
+        return []
+    return [f"a vocabulary of {wanted} tokens instead of {spec.model.vocabulary}: there is little text"]
+
+
+def prompts(dataset: Dataset, most: int) -> tuple[str, ...]:
+    """Beginnings for the model to continue, where the spec names none."""
+    return tuple(dataset.beginnings(most))
+
+
+def refuse_nothing(plan: Plan, made: Tokens, dataset: Dataset) -> None:
+    """Raise where the first step would train no token of text."""
+    from .sight import refuse_nothing as refuse_empty
+
+    refuse_empty(plan, made, plan.ranks, dataset)
+
+
+def vocabulary_of(spec: TrainSpec, dataset: Dataset) -> int:
+    """The size of vocabulary that a spec gets from a dataset."""
+    return fitting_vocabulary(spec.model.vocabulary, dataset.manifest["splits"]["train"]["bytes"])
+
+
 def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 - the signature of what a gang calls
-    """Make the streams of a dataset (argument: root, dataset, vocabulary), in a process of the gang; returns their directory."""
-    return str(make(Workspace(argument["root"]), Dataset(Path(argument["dataset"])), argument["vocabulary"]).path)
+    """Make what a spec reads (argument: root, dataset, spec, inputs), in a process of the gang; returns its directory."""
+    dataset = Dataset(Path(argument["dataset"]))
+    return str(make(Workspace(argument["root"]), dataset, vocabulary_of(TrainSpec.load(argument["spec"]), dataset)).path)
 
 
 def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:

@@ -1,9 +1,12 @@
-"""Batches of windows of a token stream: what a training reads, a function of seed, rank and number alone."""
+"""Windows of a token stream: what pretraining reads."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from .order import Order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,47 +14,41 @@ if TYPE_CHECKING:
 
 
 class Windows:
-    """Batches of windows of a token stream; batch ``n`` depends on seed, rank and ``n`` alone, so resuming is exact.
-
-    Each epoch cuts the stream at another offset into windows of ``context`` + 1 tokens and takes them in another order.
+    """Windows of ``context`` + 1 tokens. Each epoch cuts the stream at another offset and takes the windows in another order.
 
     Parameters
     ----------
     stream : ids, shape (tokens,), at least ``context`` + 1 of them.
     """
 
-    def __init__(self, stream: np.ndarray, *, context: int, sequences: int, seed: int, rank: int = 0, world: int = 1):
-        self.stream, self.context, self.sequences = stream, context, sequences
-        self.seed, self.rank, self.world = seed, rank, world
-        self.windows = max(1, (len(stream) - 1) // context - 1)
-        self._epoch: tuple[int, np.ndarray, int] | None = None
+    def __init__(self, stream: np.ndarray, *, context: int, seed: int):
+        self.stream, self.context = stream, context
+        self.count = max(1, (len(stream) - 1) // context - 1)
+        self.order = Order(self.count, seed)
+        self._offset: tuple[int, int] = (-1, 0)
 
-    def starts(self, number: int) -> list[int]:
-        """Places in the stream at which the windows of a batch begin."""
-        first = (number * self.world + self.rank) * self.sequences
-        return [self._start(n) for n in range(first, first + self.sequences)]
+    def named(self, positions: Sequence[int]) -> list[int]:
+        """Places in the stream at which the windows at positions begin."""
+        return [self._start(n) for n in positions]
 
-    def rows(self, number: int) -> np.ndarray:
-        """Ids of a batch, shape (sequences, context + 1), int64: of each window the first is given, all others are predicted."""
+    def rows(self, positions: Sequence[int]) -> np.ndarray:
+        """Ids, shape (positions, context + 1), int64: of each window the first is given, all others are predicted."""
         import numpy as np
 
-        return np.stack([self.stream[s:s + self.context + 1] for s in self.starts(number)]).astype(np.int64)
+        return np.stack([self.stream[s:s + self.context + 1] for s in self.named(positions)]).astype(np.int64)
 
-    def batch(self, number: int) -> torch.Tensor:
+    def batch(self, positions: Sequence[int], whole: range | None = None) -> torch.Tensor:  # noqa: ARG002 - what a step holds as a whole is no matter here
         """The same as a tensor."""
         import torch
 
-        return torch.from_numpy(self.rows(number))
+        return torch.from_numpy(self.rows(positions))
 
-    def _start(self, index: int) -> int:
-        import numpy as np
-
-        epoch, place = divmod(index, self.windows)
-        if self._epoch is None or self._epoch[0] != epoch:
-            generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-            room = min(self.context, len(self.stream) - self.windows * self.context - 1)
-            self._epoch = epoch, generator.permutation(self.windows), int(generator.integers(room + 1))
-        return int(self._epoch[1][place]) * self.context + self._epoch[2]
+    def _start(self, position: int) -> int:
+        epoch, place = self.order.at(position)
+        if self._offset[0] != epoch:
+            room = min(self.context, len(self.stream) - self.count * self.context - 1)
+            self._offset = epoch, int(self.order.epoch(epoch)[1].integers(room + 1))
+        return place * self.context + self._offset[1]
 
 
 def digest_rows(rows: np.ndarray) -> str:
