@@ -272,7 +272,11 @@ class Settings(Part):
     secrets: dict[str, str] = {}
     """name of a secret -> environment variable that holds it"""
     prices: dict[str, float] = {}
-    """price of an hour of a machine, and of a kWh ("kwh")"""
+    """prices: of a kWh ("kwh"), of an hour of a core ("core") and of a GPU ("gpu")"""
+    watts: dict[str, float] = {}
+    """power of a busy core ("core"; none: 10) and of a GPU that does not tell its own ("gpu"; none: 300)"""
+    currency: str = Field("EUR", min_length=1, max_length=8)
+    """what prices are in"""
     policy: str | None = None
     """path of the policy (YAML); none: the built-in one"""
     log_level: Literal["debug", "info", "warning"] = "info"

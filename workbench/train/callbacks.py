@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import psutil
 import torch
 import torch.distributed as dist
 
@@ -70,15 +69,19 @@ class Curves(pl.Callback):
             mean /= self.control.world
         step, loss, norm, now = trainer.global_step, mean.item(), float(module.norm), time.monotonic()
         row = [step, loss, module.rate, norm, time.time(), now - self.began]
+        finite = math.isfinite(loss) and (math.isfinite(norm) or module.plan["precision"] == "16-mixed")
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        if not finite and (module.plan["diverged"] == "skip" or step in module.plan["skip"]):
+            if self.control.rank == 0:
+                self.control.send("skipped", step=step, what=what)
+            return
         if self.control.rank == 0:
             self.rows.append(row)
             self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * module.plan["every"]["checkpoint"]]
-        finite = math.isfinite(loss) and (math.isfinite(norm) or module.plan["precision"] == "16-mixed")
         if step == 1 or not finite or now - self.sent > REPORT_SECONDS or step == module.plan["steps"] or trainer.should_stop:
             self.sent = now
             self.flush()
         if not finite:
-            what = "loss" if not math.isfinite(loss) else "gradient"
             raise DivergedError(f"the {what} is no number any more", where=f"step {step}", received=str(loss if what == "loss" else norm),
                                  hint=f"Lower learning_rate (now {module.plan['learning_rate']:g}) or raise warmup "
                                      f"(now {module.plan['warmup']} steps), and train again")
@@ -144,26 +147,6 @@ class Before(pl.Callback):
             self.control.send("before", windows=table.tolist())
             for made in module.shown(0, fresh):
                 self.control.send("sample", step=0, **made)
-
-
-class Vitals(pl.Callback):
-    """How this rank fares, read by its heartbeat once a second: share of a core, seconds a step and for data, memory."""
-
-    def __init__(self, module: pl.LightningModule):
-        self.module = module
-        self.steps = 0
-        self._before = (time.monotonic(), time.process_time(), 0, 0.0)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
-        self.steps += _whole(module, index)
-
-    def __call__(self) -> dict[str, Any]:
-        """``cpu`` (1: a whole core), ``step_seconds``, ``wait_seconds`` (for data, a step), ``memory`` (bytes)."""
-        now = (time.monotonic(), time.process_time(), self.steps, self.module.batches.waited)
-        passed, used, steps, waited = (n - b for n, b in zip(now, self._before, strict=True))
-        self._before = now
-        return {"cpu": used / max(passed, 1e-9), "step_seconds": passed / steps if steps else None,
-                "wait_seconds": max(0.0, waited) / steps if steps else None, "memory": psutil.Process().memory_full_info().uss}
 
 
 class Samples(pl.Callback):

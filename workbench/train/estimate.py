@@ -15,6 +15,7 @@ from .plan import Plan
 from .spec import TrainSpec
 
 if TYPE_CHECKING:
+    from .cost import Rates
     from .objective import Objective
 
 OPTIMIZER_COPIES = {"muon": 1, "adamw": 2}
@@ -53,7 +54,8 @@ def trial(module: Objective) -> dict[str, Any]:
     weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     # Beside what the trial used: the optimizer's state, and DDP's buckets, which hold the gradients once more.
     memory = peak + weights * (OPTIMIZER_COPIES[module.plan["optimizer"]] + (module.world > 1))
-    return {"step_seconds": seconds * module.share.accumulate, "memory": int(memory)}
+    return {"step_seconds": seconds * module.share.accumulate, "memory": int(memory), "threads": torch.get_num_threads(),
+            "gpu": int(cuda)}
 
 
 def own_peak() -> int:
@@ -74,17 +76,23 @@ def whole(trials: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``seconds``, ``memory`` (bytes, all ranks together), ``step_seconds``, ``steps``, ``tokens``.
+        ``seconds``, ``memory`` (bytes, all ranks together), ``step_seconds``, ``steps``, ``tokens``, ``cores`` and ``gpus`` at work.
     """
     step = max(t["step_seconds"] for t in trials) * OVERHEAD
     steps = plan["steps"]
     return {"seconds": step * steps, "memory": sum(t["memory"] for t in trials), "step_seconds": step, "steps": steps,
-            "tokens": plan["trained"]}
+            "tokens": plan["trained"], "cores": sum(t["threads"] for t in trials), "gpus": sum(t["gpu"] for t in trials)}
+
+
+def with_cost(whole: dict[str, Any], rates: Rates) -> dict[str, Any]:
+    """What it needs, with ``kwh`` and ``money`` (None where nothing has a price): while it trains all its cores are busy."""
+    return whole | rates.of_time(whole["seconds"], whole.get("cores", 0), whole.get("gpus", 0))
 
 
 def remember(workspace: Workspace, spec: TrainSpec, plan: dict[str, Any], said: dict[str, Any]) -> None:
     """Keep what a trial found, for every spec whose steps are like these: no trial is made twice."""
-    kept = {"step_seconds": said["step_seconds"], "memory": said["memory"], "trial_seconds": said.get("trial_seconds"), "at": time.time()}
+    kept = {"step_seconds": said["step_seconds"], "memory": said["memory"], "cores": said["cores"], "gpus": said["gpus"],
+            "trial_seconds": said.get("trial_seconds"), "at": time.time()}
     try:
         write_atomic(_file(workspace, spec, plan["sequences"]), json.dumps(kept))
     except (OSError, StorageError):  # a workspace that can't be written remembers nothing
@@ -96,7 +104,8 @@ def remembered(workspace: Workspace, spec: TrainSpec, plan: Plan) -> dict[str, A
     try:
         kept = json.loads(_file(workspace, spec, plan.sequences).read_text())
         return {"seconds": kept["step_seconds"] * plan.steps, "memory": kept["memory"], "step_seconds": kept["step_seconds"],
-                "steps": plan.steps, "tokens": plan.trained, "trial_seconds": kept["trial_seconds"], "tried": ago(kept["at"]),
+                "steps": plan.steps, "tokens": plan.trained, "cores": kept["cores"], "gpus": kept["gpus"],
+                "trial_seconds": kept["trial_seconds"], "tried": ago(kept["at"]),
                 "notes": list(plan.said)}
     except (OSError, ValueError, KeyError):
         return {}

@@ -14,6 +14,7 @@ from .objective import Objective, spaced
 from .objectives import KINDS
 from .rank import Control
 from .strategy import AtomicCheckpoints, RankDDP
+from .vitals import Vitals
 from .windows import digest_rows
 
 
@@ -44,12 +45,15 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     """
     module = objective(plan, control.rank, control.world)
     begin = time.monotonic()
+    tried: float | None = None
     if plan["checkpoint"] is None:
-        control.send("trial", **estimate.trial(module))
+        found = estimate.trial(module)
+        tried = found["step_seconds"]
+        control.send("trial", **found)
     first = checkpoints.step_of(Path(plan["checkpoint"])) if plan["checkpoint"] else 0
     _, positions, _ = module.share.batch(first * module.share.accumulate)
     control.send("reads", step=first, windows=module.reading.named(positions), digest=digest_rows(module.reading.rows(positions)))
-    control.vitals = callbacks.Vitals(module)
+    control.vitals = Vitals(module, tried)
     watchers = [callbacks.Freeze(control), callbacks.Curves(control), control.vitals, callbacks.HeldOut(control),
                 callbacks.Samples(control), callbacks.Checkpoints(control, Path(plan["checkpoints"]))]
     if plan.get("before"):

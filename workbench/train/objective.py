@@ -187,6 +187,9 @@ class Objective(pl.LightningModule):
         """Clip to the plan's norm, and remember the norm and the learning rate of this step."""
         self.norm = torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.plan["clip"])
         self.rate = optimizer.param_groups[0]["lr"]
+        step = self.trainer.global_step + 1
+        if step in self.plan["skip"] or (self.plan["diverged"] == "skip" and not torch.isfinite(self.norm)):
+            optimizer.zero_grad(set_to_none=True)  # without a gradient no optimizer touches weights or its own state
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

@@ -50,8 +50,14 @@ class Plan:
     precision: str
     every: dict[str, int]
     prompts: tuple[str, ...]
+    diverged: str
+    """what follows a loss that is no number: stop, skip, rollback"""
     said: tuple[str, ...] = ()
     """what differs from the spec, and why, in sentences"""
+    skip: tuple[int, ...] = ()
+    """steps that change nothing: a rollback leads past them"""
+    split: int = 1
+    """parts that a rank's batch is computed in: more where the memory would not do"""
 
     @property
     def chunks(self) -> int:
@@ -90,7 +96,7 @@ def planned(spec: TrainSpec, count: int, prompts: Sequence[str] = ()) -> Plan:
                 learning_rate=spec.rate, warmup=spec.warmup,
                 weight_decay=objective.DECAY if spec.weight_decay is None else spec.weight_decay, clip=spec.clip, seed=spec.seed,
                 accelerator=spec.hardware.accelerator, precision=spec.hardware.precision, every=spec.every.model_dump(),
-                prompts=spec.prompts or tuple(prompts), **made)
+                diverged=spec.diverged, prompts=spec.prompts or tuple(prompts), **made)
 
 
 def _of_tokens(spec: TrainSpec, count: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from ..driver import RunContext
 from ..storage import write_atomic
 from ..tracking import Tracker
 from . import estimate
+from .cost import Meter, Rates, cost_words
+from .verdict import LastMinute
 
 BEFORE = "before.json"
 """File in a run's directory: what held-out parts measured before the first step, amount and weight of each."""
@@ -32,6 +34,9 @@ class Recorder:
         self.step = 0
         self._trials: dict[int, dict[str, Any]] = {}
         self._vitals: dict[int, dict[str, Any]] = {}
+        self.meter = Meter(run.directory, Rates.of(run.workspace.settings), run.spec.budget)
+        self.minute = LastMinute()
+        self._bound, self._judged = "", 0.0
         self._said = 0.0
         self._lost: tuple[float, tuple[int, ...], int] | None = None
         self._before: list[list[float]] | None = None
@@ -47,11 +52,13 @@ class Recorder:
         elif kind == "sample":
             self._sample(message)
         elif kind == "vitals":
-            self._vitals[message["rank"]] = {k: message[k] for k in ("rank", "step", "cpu", "step_seconds", "wait_seconds", "memory")}
+            self._vitals[message["rank"]] = {k: v for k, v in message.items() if k not in ("kind", "token")}
             if time.monotonic() - self._said > 0.9 and len(self._vitals) == self.plan["world"]:
-                self._said = time.monotonic()
-                self.run.vitals([self._vitals[r] for r in sorted(self._vitals)])
+                self._fares([self._vitals[r] for r in sorted(self._vitals)])
                 self._vitals = {}
+        elif kind == "skipped":
+            self.run.log(f"the {message['what']} of step {message['step']:,} is no number: the step changed nothing", "warning")
+            self.run.mark("skipped", step=message["step"], what=message["what"])
         elif kind == "before":
             self._measured(message["windows"])
         elif kind == "started":
@@ -65,6 +72,17 @@ class Recorder:
             self._trials[message["rank"]] = message
             if len(self._trials) == self.plan["world"]:
                 self.estimate(estimate.whole(list(self._trials.values()), self.plan))
+
+    def _fares(self, ranks: list[dict[str, Any]]) -> None:
+        """How all ranks fare now: told, counted as spent, and judged when that has changed or ten seconds have passed."""
+        self._said = time.monotonic()
+        self.meter.add(ranks)
+        self.minute.add(self._said, ranks)
+        self.run.vitals(ranks)
+        found = self.minute.verdict()
+        if found and (found["bound"] != self._bound or self._said - self._judged > 10):
+            self._bound, self._judged = found["bound"], self._said
+            self.run.mark("verdict", **found, spent=self.meter.spent)
 
     def before(self) -> list[list[float]] | None:
         """Amount and weight of held-out parts before the first step, once they are known."""
@@ -114,9 +132,11 @@ class Recorder:
     def estimate(self, whole: dict[str, Any]) -> None:
         """Say what it will take, before it begins."""
         estimate.remember(self.run.workspace, self.run.spec, self.plan, whole)
+        whole = estimate.with_cost(whole, self.meter.rates)
         self.run.mark("estimate", **whole)
         self.run.log(f"will take about {in_words(whole['seconds'])} and {whole['memory'] / 1e9:.1f} GB: "
-                     f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} {self.plan['unit']}")
+                     f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} {self.plan['unit']}; "
+                     f"{cost_words(whole, self.meter.rates.currency)}")
 
     def end(self, value: float) -> None:
         """The measure of the whole validation split, as the curve's last point."""

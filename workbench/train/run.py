@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
-from ..errors import ClusterError, SpecError, StorageError
+from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
+from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
 from .spec import TrainSpec
 
@@ -24,14 +25,11 @@ if TYPE_CHECKING:
     from .gang import Gang
     from .plan import Plan
 
-FIT = "workbench.train.fit:fit"
 DRY_RUN = "workbench.train.fit:dry_run"
 PROMPTS = 3
 """Beginnings that a model continues as it learns, where its spec names none."""
 HELD_OUT = {"bits_per_byte": "held_out_bytes"}
 """What the weight of a measure is called in a model's metrics."""
-MOST_RESTARTS = 3
-"""Restarts without a step's progress between them after which a run fails: then it is no accident any more."""
 
 
 def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
@@ -47,6 +45,7 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
         version = Registry(workspace).resolve("dataset", spec.data)
         found["data"], dataset = version.digest, Dataset(version.path)
     found |= _material(spec).refuse(spec, workspace, dataset)
+    refuse_unpriced(spec, workspace.settings)
     cluster = workspace.settings.cluster
     if cluster.most is not None and spec.hardware.ranks > cluster.most:
         raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
@@ -69,6 +68,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     from .gang import Gang
     from .plan import planned
     from .recorder import Recorder
+    from .restart import told_before, train
 
     workspace, material = run.workspace, _material(spec)
     dataset = _dataset(workspace, run.inputs)
@@ -81,18 +81,18 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             material.refuse_nothing(plan, made, dataset)
             for line in plan.said:
                 run.log(line)
-        told = plan.to_dict() | {"world": spec.hardware.ranks, "group": True, **made.told(),
+        told = plan.to_dict() | told_before(run) | {"world": spec.hardware.ranks, "group": True, **made.told(),
                                  "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
         tags = {"dataset": dataset.reference} if dataset else {}
         with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags) as tracker:
             recorder = Recorder(run, tracker, told)
-            reached = _train(gang, told, recorder, run)
+            reached = train(gang, told, recorder, run)
             recorder.end(reached["value"])
             metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
                        plan.measure: reached["value"], **_gain(recorder.before(), reached["windows"], plan),
                        HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
                        "seconds": round(Run(workspace, run.id).worked, 3), **made.metrics(), "ranks": told["world"],
-                       "memory": reached["memory"]}
+                       "memory": reached["memory"], **{k: round(v, 6) for k, v in recorder.meter.spent.items()}}
             model = _register(spec, run, dataset, told, metrics, reached["parameters"])
             tracker.end({"model": model.reference})
     shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
@@ -131,6 +131,7 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
         plan = planned(spec, made.count("train"))
         told = plan.to_dict() | {"world": spec.hardware.ranks, **made.told()}
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
+    said = trials.with_cost(said, Rates.of(workspace.settings))
     trials.remember(workspace, spec, told, said)
     return said | {"notes": list(plan.said)}
 
@@ -142,7 +143,8 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 
     read = inputs(spec, workspace)
     found = _material(spec).found(spec, workspace, _dataset(workspace, read), read)
-    return trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
+    known = trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
+    return trials.with_cost(known, Rates.of(workspace.settings)) if known else {}
 
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
@@ -202,88 +204,6 @@ def _made(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: 
     if run:
         run.progress(1, 1, "splits", label=material.MAKING)
     return material.found(spec, workspace, dataset, inputs)
-
-
-def _train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[str, Any]:
-    """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
-    from . import checkpoints
-    from .gang import RankError, RankLost
-
-    folder = Path(told["checkpoints"])
-    fruitless, began_at = 0, -1
-    if not checkpoints.listed(folder):
-        _take_over(run, folder)
-    while True:
-        run.check_stop()
-        gang.claim(run.check_stop, run.log, patience=run.workspace.settings.cluster.PATIENCE)
-        path, broken = checkpoints.newest(folder)
-        for bad in broken:
-            run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
-            bad.unlink(missing_ok=True)
-        step = checkpoints.step_of(path) if path else 0
-        fruitless = fruitless + 1 if step == began_at else 0
-        began_at = step
-        if step:
-            run.log(f"goes on from step {step}")
-            run.mark("resumed", step=step)
-        try:
-            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None}
-            results = gang.call(FIT, asked, stop=run.stopping, on_message=recorder.take)
-        except RankLost as lost:
-            run.check_current()
-            recorder.lost(str(lost), lost.ranks)
-            if fruitless >= MOST_RESTARTS:
-                raise StorageError("ranks were lost again and again without a step between", where=run.id, received=str(lost),
-                                   hint="Too little memory ends a rank without a word: lower batch.sequences. What they said is "
-                                   f"in {gang.logs}") from lost
-            continue
-        except RankError as error:
-            error.place = f"rank {error.cause.get('rank')}, step {error.cause.get('step', 0):,}"
-            error.hint = error.hint or _what_next(error.cause)
-            if error.cause["kind"] == "DivergedError":
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        if results[0]["stopped"] and not run.stopping.is_set():
-            run.log(f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
-            run.mark("notice", step=results[0]["step"])
-            continue
-        if results[0]["stopped"]:
-            run.log(f"stopped after step {results[0]['step']}: workbench resume {run.id} goes on from there")
-            run.mark("frozen", step=results[0]["step"], ranks=[r["step"] for r in results])
-            run.stopping.set()
-            run.check_stop()
-        return results[0] | {"memory": sum(r["memory"] for r in results)}
-
-
-def _what_next(cause: dict[str, Any]) -> str | None:
-    """What to do about an error that nobody foresaw."""
-    if cause["kind"] in ("OutOfMemoryError", "MemoryError") or "out of memory" in cause["what"]:
-        return "Lower batch.sequences and raise batch.accumulate by as much: a step is the same, and takes less memory"
-    return None
-
-
-def _take_over(run: RunContext, folder: Path) -> None:
-    """Begin with the last checkpoint of the same training, if the run before this one was stopped or failed."""
-    from ..journal import ENDED, Journal
-    from . import checkpoints
-    from .recorder import BEFORE
-
-    if any(e.name == "afresh" for e in Journal(run.workspace).events.tail(run.id, kinds=("mark",))):
-        return
-    ended = Journal(run.workspace).entries(word="train", states=ENDED)
-    before = next((e for e in ended if e.key == run.entry.key and e.id != run.id), None)
-    if before is None or before.state == "done":
-        return
-    path, _ = checkpoints.newest(run.workspace.path("runs", before.id, "checkpoints"))
-    if path:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{path.name}"
-        shutil.copyfile(path, partial)
-        partial.rename(folder / path.name)
-        scored = run.workspace.path("runs", before.id, BEFORE)
-        if scored.exists():
-            shutil.copyfile(scored, run.directory / BEFORE)
-        run.log(f"goes on where {before.id} ended")
 
 
 def _register(spec: TrainSpec, run: RunContext, dataset: Dataset, told: dict[str, Any], metrics: dict[str, Any], parameters: int):

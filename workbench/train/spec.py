@@ -54,6 +54,17 @@ class Rhythm(Part):
     """steps between samples written by the model"""
 
 
+class Budget(Part):
+    """What a run may spend: it ends at a checkpoint when the first of these is reached, and can be resumed."""
+
+    hours: float | None = Field(None, gt=0)
+    """hours of training"""
+    kwh: float | None = Field(None, gt=0)
+    """energy, by the settings' watts or as GPUs tell it"""
+    money: float | None = Field(None, gt=0)
+    """at the settings' prices"""
+
+
 class TrainSpec(Spec):
     """What a model is trained on, and how."""
 
@@ -86,6 +97,11 @@ class TrainSpec(Spec):
     """largest norm of the gradient"""
     seed: int = Field(0, ge=0)
     hardware: Hardware = Hardware()
+    budget: Budget | None = None
+    """what a run may spend; none: as much as it takes"""
+    diverged: Literal["stop", "skip", "rollback"] = "stop"
+    """what follows a loss or gradient that is no number: an error; the step changes nothing; or back to the last checkpoint and
+    on without that step"""
     every: Rhythm = Rhythm()
     prompts: tuple[str, ...] = ()
     """beginnings that the model continues as it learns; none: those of three held-out records"""

@@ -1,0 +1,80 @@
+"""How a rank fares, read once a second by its heartbeat: where a step's time goes, processor, memory, power."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import psutil
+import torch
+
+PARTS = ("wait", "forward", "backward", "blocked", "optimizer")
+"""Where the time of a step goes: waiting for data; the two passes; within the backward pass, standing still for the other ranks; the
+optimizer, with what else is done between the passes and the step's end."""
+
+
+class Vitals(pl.Callback):
+    """Share of a core, seconds of a step and of its parts, memory; told to the driver with each heartbeat.
+
+    The backward pass waits for the other ranks' gradients without using its thread, so on a CPU the time that passed less the
+    time that the thread used is the wait for them. A GPU's queue hides that: there the wait is what a step takes beyond the trial
+    step, which met no other rank.
+    """
+
+    def __init__(self, module: pl.LightningModule, trial: float | None = None):
+        self.module, self.trial = module, trial
+        self.steps = 0
+        self.spent = dict.fromkeys(PARTS, 0.0)
+        self._at = self._used = 0.0
+        self._before = (time.monotonic(), time.process_time(), 0, dict(self.spent))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._at = time.monotonic()
+
+    def on_before_backward(self, *_: Any) -> None:
+        now = time.monotonic()
+        self.spent["forward"] += now - self._at
+        self._at, self._used = now, time.thread_time()
+
+    def on_after_backward(self, *_: Any) -> None:
+        now = time.monotonic()
+        passed = now - self._at
+        self.spent["backward"] += passed
+        self.spent["blocked"] += max(0.0, passed - (time.thread_time() - self._used))
+        self._at = now
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        self.spent["optimizer"] += time.monotonic() - self._at
+        self.steps += (index + 1) % module.share.accumulate == 0
+
+    def __call__(self) -> dict[str, Any]:
+        """``cpu`` (1: a whole core), ``step_seconds``, ``wait_seconds`` (for data), the other parts a step, ``memory`` and
+        ``memory_limit`` (bytes); on a GPU also ``gpu_memory``, ``gpu_memory_limit``, ``watts``.
+        """
+        self.spent["wait"] = self.module.batches.waited
+        now = (time.monotonic(), time.process_time(), self.steps, dict(self.spent))
+        passed, used, steps = (n - b for n, b in zip(now[:3], self._before[:3], strict=True))
+        parts = {k: max(0.0, now[3][k] - self._before[3][k]) for k in PARTS}
+        self._before = now
+        found: dict[str, Any] = {"cpu": used / max(passed, 1e-9), "step_seconds": passed / steps if steps else None,
+                                 "memory": psutil.Process().memory_full_info().uss, "memory_limit": memory_limit()}
+        found |= {f"{k}_seconds": v / steps if steps else None for k, v in parts.items()}
+        device = self.module.device
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            found |= {"gpu_memory": total - free, "gpu_memory_limit": total}
+            with contextlib.suppress(Exception):  # the driver's library may be missing
+                found["watts"] = torch.cuda.power_draw(device) / 1000
+            if steps and self.trial:
+                found["blocked_seconds"] = max(0.0, found["step_seconds"] - (found["wait_seconds"] or 0.0) - self.trial)
+        return found
+
+
+def memory_limit() -> int:
+    """Bytes that this process can have: those of its container, or the machine's."""
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max") as file:
+        total = min(total, int(file.read()))
+    return total
