@@ -52,7 +52,7 @@ def test_a_spent_budget_ends_a_run_at_a_checkpoint_and_resuming_grants_it_again(
     while run.wait(120, check=False).state == "stopped":
         marks = {e.name: e for e in run.events(kinds=("mark",))}
         assert marks["budget"].data["why"] == "the budget of 1e-09 kWh is spent"
-        ends.append(marks["budget"].data["step"])
+        ends.append(marks["budget"].step)
         assert run.rest["step"] == ends[-1] and len(ends) < 40
         run.resume()
     assert run.state == "done", run.failure

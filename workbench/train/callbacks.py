@@ -62,7 +62,7 @@ class Curves(pl.Callback):
         self.losses.append(outputs["loss"].detach())
         if len(self.losses) < module.share.accumulate:
             return
-        mean = torch.stack(self.losses).mean().float()
+        mean = torch.stack(self.losses).sum().float()  # Lightning has divided each by how many are accumulated
         self.losses = []
         if self.control.world > 1:
             dist.all_reduce(mean)

@@ -111,7 +111,7 @@ def _mended(error: RankError, told: dict[str, Any], run: RunContext) -> bool:
 def told_before(run: RunContext) -> dict[str, Any]:
     """Steps that are left out, and parts of a batch, as earlier attempts of the run found them."""
     marks = [e for e in Journal(run.workspace).events.tail(run.id, kinds=("mark",)) if e.name in ("rollback", "halved")]
-    skip = tuple(dict.fromkeys(e.data["step"] for e in marks if e.name == "rollback"))
+    skip = tuple(dict.fromkeys(e.step for e in marks if e.name == "rollback"))
     return {"skip": skip, "split": max((e.data["split"] for e in marks if e.name == "halved"), default=1)}
 
 
