@@ -51,8 +51,11 @@ def layouts_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def form_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """``chat`` or ``preference`` where the rows are such, else ``text``."""
+    """``chat`` or ``preference`` where the rows are such, else ``text``; so too where each has a text besides and none is a whole chat."""
+    rows = list(rows)
     found = {name for row in rows for name in layouts_of(row)}
+    if found and all(isinstance(row.get("text"), str) for row in rows) and not any(_fits(row) for row in rows):
+        return "text"  # as in the marks on an endpoint's answers: the question, and what it should have said in the text
     return "preference" if "chosen and rejected" in found else "chat" if found else "text"
 
 
@@ -83,6 +86,13 @@ def layout(unit: Unit, rows: list[dict[str, Any]], form: str) -> str:
             first = first or fault
     raise SourceError(f"no row among the first {len(rows)} is a {form}: {first.reason}", where=unit.name, received=first.received,
                       allowed=first.allowed)
+
+
+def _fits(row: Mapping[str, Any]) -> bool:
+    try:
+        return bool(taken(row, *layouts_of(row)[:1]))
+    except (Unfit, TypeError):
+        return False
 
 
 def record(unit: Unit, place: str, row: Any, expected: str) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import os
@@ -50,7 +51,8 @@ def form(source: Files, workspace: Workspace) -> str:
         return source.form
     found: dict[str, str] = {}
     for unit in [u for u in _resolved(source, workspace) if u.weight][:LOOKED_INTO]:
-        found.setdefault(formats.form_of(unit), unit.name)
+        with contextlib.suppress(SourceError):  # what can't be read is told when it is checked or read
+            found.setdefault(formats.form_of(unit), unit.name)
     if len(found) > 1:
         raise SourceError("files hold records of several forms", where=_shown(source),
                           received=", ".join(f"{name} holds {form}" for form, name in found.items()),
