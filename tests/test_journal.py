@@ -86,3 +86,14 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal):
         journal.get("data-")
     with pytest.raises(NotFoundError):
         journal.get("%")
+
+
+def test_words_wait_for_the_current_attempt_and_are_heard_once(journal):
+    entry, _ = journal.add("train", "small", "k-words", {}, {})
+    journal.say(entry.id, "pause", {})
+    journal.say(entry.id, "set", {"learning_rate": 0.5})
+    first = journal.claim(entry.id).attempt
+    second = journal.claim(entry.id).attempt
+    assert journal.heard(entry.id, first) == []
+    assert journal.heard(entry.id, second) == [("pause", {}), ("set", {"learning_rate": 0.5})]
+    assert journal.heard(entry.id, second) == []

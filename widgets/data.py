@@ -251,7 +251,8 @@ class DataPanel(Panel):
                 "facts": {"length": f"{record['length']:,} characters", **{_label(k): f"{v:.2f}" for k, v in record["scores"].items()
                                                                           if k != "characters"}, "id": record["id"]}}
         if image is not None:
-            told["facts"] = {"label": str(record["label"]), "size": f"{len(image):,} bytes", "id": record["id"]}
+            told["facts"] = {"label": _name_of(record["label"], review.dataset.manifest.get("labels") or ()),
+                             "size": f"{len(image):,} bytes", "id": record["id"]}
             return {**told, "segments": [], "picture": True}, [image]
         twin = why["twin"]
         if show == "changed" and self._compared is not None and (other := self._compared.other(record["row"])) is not None:
@@ -266,6 +267,8 @@ class DataPanel(Panel):
             state = "dropped" if twin["reason"] else "kept"
             told["twin"] = {"title": f"{twin['source']}, {twin['locator']} ({state})", "id": twin["id"],
                             "segments": segments(twin["text"] or "", why["twin_spans"])}
+        if (sound := _sound(review.dataset.form, record["text"] or "")) is not None:
+            return {**told, "sound": True}, [sound]
         return told
 
     # Bounds --------------------------------------------------------------------------------------------------------------------
@@ -365,6 +368,23 @@ def _name(path: str) -> str:
 
     stem = re.sub(r"-[0-9a-f]{8}$", "", Path(path).name.partition(".")[0]) or Path(path).parent.name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "dataset"
+
+
+def _name_of(label: int | None, names: Sequence[str]) -> str:
+    return "none" if label is None else names[label] if 0 <= label < len(names) else str(label)
+
+
+def _sound(form: str, text: str) -> bytes | None:
+    """A tune's sound, its first half minute; None where the record is no tune, or none that can be played."""
+    from workbench.errors import SourceError
+    from workbench.music import read_tune, wav
+
+    if form not in ("abc", "midi"):
+        return None
+    try:
+        return wav(read_tune(form, text), 30)
+    except SourceError:
+        return None
 
 
 def _label(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -15,12 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import NotFoundError, StorageError
+from . import chats
+from .errors import NotFoundError, SourceError, StorageError
 from .registry import Registry
 from .storage import digest_bytes, digest_file, staging
 from .workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 SPLITS = ("train", "validation", "test")
@@ -31,7 +34,8 @@ DIGESTED = ("id", "text", "image", "label", "source", "locator", "split")
 def record_schema() -> pa.Schema:
     """Columns of a record: what it says, where it comes from, where it went.
 
-    ``id`` names the original content and place; ``text`` or ``image`` (PNG bytes) is the content;
+    ``id`` names the original content and place; ``text`` (of chats canonical JSON) or ``image`` (bytes of a picture, animated of clips)
+    is the content;
     ``source`` is a file or a built-in's name, ``locator`` the place in it; ``cluster`` is the smallest
     id among its near duplicates.
     """
@@ -122,8 +126,13 @@ class Dataset:
 
     @property
     def modality(self) -> str:
-        """``text`` or ``image``."""
+        """``text``, ``image`` or ``clip``."""
         return self.manifest["modality"]
+
+    @property
+    def form(self) -> str:
+        """What a record is: of texts ``text``, ``chat``, ``preference``, ``abc`` or ``midi`` (words of notes); else the modality."""
+        return self.manifest.get("form") or self.modality
 
     def table(self, split: str | None = None, columns: list[str] | None = None) -> pa.Table:
         """Records of a split (or all) as one Arrow table, in shard order."""
@@ -142,9 +151,76 @@ class Dataset:
             for value in chunk:
                 yield value.as_py()
 
+    def chats(self, split: str) -> Iterator[dict[str, list[dict[str, str]]]]:
+        """Chats of a split: ``{"messages": [{"role": …, "content": …}, …]}`` each.
+
+        Raises
+        ------
+        SourceError
+            Where it holds something else.
+        """
+        return self._parsed("chat", split)
+
+    def preferences(self, split: str) -> Iterator[dict[str, list[dict[str, str]]]]:
+        """Preferences of a split: ``{"prompt": [message, …], "chosen": [message, …], "rejected": [message, …]}`` each.
+
+        Raises
+        ------
+        SourceError
+            Where it holds something else.
+        """
+        return self._parsed("preference", split)
+
+    def _parsed(self, form: str, split: str) -> Iterator[dict[str, list[dict[str, str]]]]:
+        if self.form != form:
+            raise SourceError(f"holds no {form}s", where=self.reference, received=f"records of form {self.form}", allowed=f"form {form}",
+                              hint="A dataset gets its form from its source: rows with messages, conversations, prompt + completion or "
+                                   "instruction + output are chats; rows with chosen + rejected are preferences")
+        return (chats.parsed(form, text) for text in self.texts(split))
+
+    def pixels(self, split: str) -> np.ndarray:
+        """Pictures of a split as float32 in [-1, 1]: (n, channels, height, width), clips (n, channels, frames, height, width).
+
+        Raises
+        ------
+        SourceError
+            Where it holds texts, or pictures of several shapes: says which, and how many of each.
+        """
+        from . import pictures
+
+        if self.modality == "text":
+            raise SourceError("holds no pictures", where=self.reference, received=f"records of form {self.form}", allowed="images or clips")
+        images = self.table(split, ["image"])["image"].to_pylist()
+        found = pictures.batch(images, where=f"{self.reference}, {split}", clips=self.modality == "clip")
+        if not len(found):
+            return found.reshape(0, *(self.manifest.get(n, 1) for n in (("channels", "frames", "height", "width") if self.modality == "clip"
+                                                                        else ("channels", "height", "width"))))
+        return found
+
+    def first(self, most: int, split: str = "train") -> list[dict[str, Any]]:
+        """The first records of a split (where it has none, of all), without reading the others."""
+        import pyarrow.parquet as pq
+
+        shards = self.manifest.get("shards") or []
+        for shard in [s for s in shards if s["split"] == split] or shards:
+            for batch in pq.ParquetFile(self.path / shard["path"]).iter_batches(batch_size=most):
+                return batch.to_pylist()
+        return []
+
     def beginnings(self, most: int, characters: int = 32) -> list[str]:
-        """First words of held-out records, whole words of one line each: what a model of this text may be asked to go on with."""
+        """First words of held-out records, whole words of one line each: what a model of this text may be asked to go on with.
+
+        Of chats what was asked first, of tunes the header.
+        """
         texts = next((t for split in ("test", "validation", "train") if (t := [x for x in islice(self.texts(split), 400) if x])), [])
+        if self.form in chats.FORMS:
+            parts = (next(iter(chats.parsed(self.form, t).values())) for t in texts)
+            asked = (next((m["content"] for m in messages if m["role"] == "user"), "") for messages in parts)
+            return list(dict.fromkeys(filter(None, asked)))[:most]
+        if self.form == "abc":
+            return [t[:m.end()] for t in texts if (m := re.search(r"^K:.*\n", t, re.MULTILINE))][:most]
+        if self.form == "midi":
+            return [" ".join(t.split()[:8]) for t in texts[:most]]
         return beginnings(texts, most, characters)
 
     def dropped(self) -> pa.Table:
@@ -219,7 +295,7 @@ def write_dataset(workspace: Workspace, name: str, kept: pa.Table, dropped: pa.T
                 part = kept.filter(pc.field("split") == split)
                 part = part.sort_by([("source", "ascending"), ("locator", "ascending"), ("id", "ascending")])
                 splits[split] = {"records": part.num_rows,
-                                 "bytes": int(pc.sum(pc.binary_length(part["text"])).as_py() or 0)}
+                                 "bytes": sum(int(pc.sum(pc.binary_length(part[c])).as_py() or 0) for c in ("text", "image"))}
                 for start in range(0, part.num_rows, shard_rows):
                     file = f"data/{split}-{start // shard_rows:05d}.parquet"
                     pq.write_table(part.slice(start, shard_rows), place / file, compression="zstd")

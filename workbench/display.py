@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import exhibits
 from .drawing import (
     COLOURS,
     STYLE,
@@ -44,19 +45,27 @@ __all__ = ["COLOURS", "STYLE", "Drawing", "Markup", "ago", "assessment_html", "c
            "table_html", "table_text", "watch_html", "when"]
 
 
+FIRST = {"chat": 3, "preference": 2, "abc": 2, "midi": 1, "image": 12, "clip": 8}
+"""form -> records that are shown of a dataset"""
+
+
 def dataset_html(dataset: Dataset) -> str:
-    """Splits, what was dropped and why, where it came from, and the card."""
+    """Splits, what was dropped and why, its first records where they are more than text, where it came from, and the card."""
     manifest = dataset.manifest
     splits = manifest["splits"]
     total, weight = sum(s["records"] for s in splits.values()), sum(s["bytes"] for s in splits.values())
     parts = [head("dataset", dataset.reference, f"{total:,} records, {size(weight)}")]
     rows = [[n, s["records"], f"{100 * s['records'] / max(total, 1):.1f} %", size(s["bytes"])] for n, s in splits.items()]
-    parts += [Markup('<div class="wb-grid">'), table_html(["split", "records", "share", "text"], rows, "Splits")]
+    content = "text" if dataset.modality == "text" else "content"
+    parts += [Markup('<div class="wb-grid">'), table_html(["split", "records", "share", content], rows, "Splits")]
     if (dropped := drop_counts(manifest)):
         read = total + sum(c for _, _, c in dropped)
         rows = [[s, r, share(c, read)] for s, r, c in dropped]
         parts.append(table_html(["step", "reason", "records"], rows, "Dropped, and kept aside"))
     parts.append(Markup("</div>"))
+    if dataset.form in FIRST:
+        shown = [exhibits.record_html(dataset.form, r, manifest.get("labels") or ()) for r in dataset.first(FIRST[dataset.form])]
+        parts.append(Markup(f"<div><b>First records</b><div>{''.join(shown)}</div></div>"))
     parts.append(_made(manifest))
     if (dataset.path / "card.md").exists():
         parts.append(fold("Data card", f"<pre>{escape(dataset.card)}</pre>"))

@@ -56,7 +56,7 @@ class RunContext:
         self.directory = workspace.path("runs", entry.id)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.stopping = threading.Event()
-        self._events = Events(workspace)
+        self._events, self._journal = Events(workspace), Journal(workspace)
         self._began: dict[str, tuple[float, float]] = {}
         self._said = 0.0
 
@@ -104,7 +104,11 @@ class RunContext:
 
     def check_current(self) -> None:
         """Raise ``Superseded`` where another driver has taken the run over: what looks like a loss is its doing."""
-        Journal(self.workspace).beat(self.id, self.attempt)
+        self._journal.beat(self.id, self.attempt)
+
+    def words(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was told to the run (``Run.tell``) since this was asked last, in order: words with their values."""
+        return self._journal.heard(self.id, self.attempt)
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], *, label: str = "", unit: str = "parts") -> list[Any]:
         """Results of an importable function over items, in order: a Dask task an item, or a plain loop without a cluster."""

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS runs (
   state TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0, submitted REAL NOT NULL, started REAL, ended REAL, beat REAL,
   result TEXT, failure TEXT);
 CREATE INDEX IF NOT EXISTS runs_key ON runs (key);
+CREATE TABLE IF NOT EXISTS words (seq INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, word TEXT NOT NULL, data TEXT NOT NULL);
 """
 
 
@@ -170,6 +171,23 @@ class Journal:
             raise Superseded(run_id)
         self.database.execute("UPDATE runs SET beat = ? WHERE id = ? AND attempt = ?", (time.time(), run_id, attempt))
         return row["state"]
+
+
+    def say(self, run_id: str, word: str, values: dict[str, Any]) -> None:
+        """Leave a word for the driver of a run; it waits for whichever attempt comes by first."""
+        self.database.execute("INSERT INTO words (run, word, data) VALUES (?,?,?)", (run_id, word, json.dumps(values)))
+
+    def heard(self, run_id: str, attempt: int) -> list[tuple[str, dict[str, Any]]]:
+        """The words that wait for a driver, in order, taken away for it; none for an attempt that was superseded."""
+        if not self.database.row("SELECT 1 FROM words WHERE run = ? LIMIT 1", (run_id,)):
+            return []
+        with self.database.transaction() as connection:
+            row = connection.execute("SELECT attempt FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if row is None or row["attempt"] != attempt:
+                return []
+            rows = connection.execute("SELECT word, data FROM words WHERE run = ? ORDER BY seq", (run_id,)).fetchall()
+            connection.execute("DELETE FROM words WHERE run = ?", (run_id,))
+        return [(r["word"], json.loads(r["data"])) for r in rows]
 
 
 def _entry(row) -> Entry:

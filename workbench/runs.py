@@ -255,6 +255,33 @@ class Run:
             journal.move(self.id, "stopping")
             self.recover()
 
+    def tell(self, word: str, **values: Any) -> int:
+        """Say a word to a run at work; what comes of it is a mark among its events, behind the cursor that this returns.
+
+        Raises
+        ------
+        RunFailedError
+            When it has ended, or is of a word that hears nothing while it works.
+        SpecError
+            For a word that it doesn't know, or values that don't fit.
+
+        Examples
+        --------
+        >>> run.tell("pause")  # doctest: +SKIP
+        >>> run.tell("set", learning_rate=1e-3)  # doctest: +SKIP
+        """
+        entry = self.entry
+        accepted = getattr(driver.runner(entry.word)[0], "accepted", None)
+        if accepted is None:
+            raise RunFailedError(f"a run of {entry.word} hears nothing while it works", where=self.id, allowed="a run of train")
+        values = accepted(word, values)
+        if entry.state in ENDED:
+            raise RunFailedError("has ended and hears nothing any more", where=self.id, received=entry.state, allowed="a run at work")
+        last = Events(self.workspace).last(self.id, "mark")
+        Journal(self.workspace).say(self.id, word, values)
+        self.recover()
+        return last.seq if last else 0
+
     @property
     def rest(self) -> dict[str, Any] | None:
         """What a run that was stopped or failed can go on from (``words``, and what its word knows beside), or None."""

@@ -11,7 +11,8 @@ import pytest
 
 from workbench import cluster
 from workbench.errors import ClusterError
-from workbench.train.gang import SILENCE, Gang, RankError, RankLost, _Watch
+from workbench.train.gang import Gang, RankError, RankLost
+from workbench.train.watch import SILENCE, Watch
 
 TARGETS = '''
 import os, time
@@ -35,8 +36,8 @@ def wait(control, argument):
 PLAN = {"token": "r/1/1", "world": 2, "ranks": [{"rank": 0, "worker": "a"}, {"rank": 1, "worker": "b"}]}
 
 
-def watch(*messages: dict, now: float = 1.0) -> tuple[_Watch, list]:
-    watch, answers = _Watch(PLAN), []
+def watch(*messages: dict, now: float = 1.0) -> tuple[Watch, list]:
+    watch, answers = Watch(PLAN), []
     watch.begin(0.0)
     for message in messages:
         answers += watch.take({"token": "r/1/1", **message}, 0.5)
@@ -44,11 +45,11 @@ def watch(*messages: dict, now: float = 1.0) -> tuple[_Watch, list]:
     return watch, answers
 
 
-def test_release_to_a_step_that_nobody_has_begun_once_all_are_held():
-    _, answers = watch({"kind": "held", "rank": 0, "step": 7})
+def test_what_ranks_exchange_comes_back_to_all_once_all_have_given():
+    _, answers = watch({"kind": "exchange", "rank": 1, "round": 1, "value": "b"})
     assert answers == []
-    _, answers = watch({"kind": "held", "rank": 0, "step": 7}, {"kind": "held", "rank": 1, "step": 8})
-    assert answers == [["release", 9]]
+    _, answers = watch({"kind": "exchange", "rank": 1, "round": 1, "value": "b"}, {"kind": "exchange", "rank": 0, "round": 1, "value": "a"})
+    assert answers == [["exchanged", 1, ["a", "b"]]]
 
 
 def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing():

@@ -1,4 +1,4 @@
-"""The agreement on a stop: whatever the ranks are at when they are asked, all end after the same step."""
+"""What ranks agree on without a collective: whatever they are at when they are asked, all stop, wait and change at the same step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import sys
 ROUNDS = '''
 import os, random, sys, threading, time
 from multiprocessing import Pipe
-from workbench.train.gang import _Watch
+from workbench.train.agreement import Agreement
 from workbench.train.rank import Control
 
-PLAN = {"token": "t", "world": 2, "ranks": [{"rank": 0, "worker": "a"}, {"rank": 1, "worker": "b"}]}
 
-
-def train(control, barrier, pause, ended):
+def train(control, barrier, pause, ended, took):
     """Steps that end in a collective, as gradients do; the look at the stop comes a while after it."""
-    for step in range(1, 10_000):
+    for step in range(first, 10_000):
         control.begin(step)
+        took += [step for _ in control.due("set", step)]
         try:
             barrier.wait(5)
         except threading.BrokenBarrierError:
@@ -30,36 +29,66 @@ def train(control, barrier, pause, ended):
             return
 
 
-kept, wrong = [], 0
+kept, wrong = [], []
 for seed in range(int(sys.argv[1])):
+    chance = random.Random(seed)
+    first = chance.choice([1, 41])  # from the beginning, or from a checkpoint
     pipes = [Pipe() for _ in range(2)]
     kept.append(pipes)
     controls = [Control(theirs, rank, 2) for rank, (_, theirs) in enumerate(pipes)]
-    barrier, ended = threading.Barrier(2), []
+    barrier, ended, took = threading.Barrier(2), [], ([], [])
     for control in controls:
         threading.Thread(target=control._listen, daemon=True).start()
-    ranks = [threading.Thread(target=train, args=(c, barrier, random.Random(seed * 2 + n), ended)) for n, c in enumerate(controls)]
+    ranks = [threading.Thread(target=train, args=(c, barrier, random.Random(seed * 2 + n), ended, took[n])) for n, c in enumerate(controls)]
+    talk, said = Agreement(2), []
+
+    def tell(messages):
+        for message in messages:
+            for ours, _ in chance.sample(pipes, 2):
+                ours.send(message)
+                time.sleep(chance.random() * 0.002)
+
+    if chance.random() < 0.3:
+        time.sleep(0.005)  # asked before the first step
+    words = chance.choice(["stop", "set stop", "pause set on set stop", "set pause stop", "pause on stop"]).split()
     for rank in ranks:
         rank.start()
-    chance = random.Random(seed)
     time.sleep(chance.random() * 0.01)
-    watch = _Watch(PLAN)
-    for ours, _ in chance.sample(pipes, 2):
-        ours.send(["hold"])
-        time.sleep(chance.random() * 0.002)
-    for rank, (ours, _) in enumerate(pipes):
-        for answer in watch.take({**ours.recv(), "token": "t", "rank": rank}, 0.0):
-            for other, _ in pipes:
-                other.send(answer)
-                time.sleep(chance.random() * 0.002)
+    for word in words:
+        talk.ask(word, {"learning_rate": 0.5} if word == "set" else {})
+        told, answers = talk.next()
+        tell(told)
+        wanted = {"pause": "paused", "set": "changed", "on": "resumed"}.get(word)
+        before = len(said)
+        said += answers
+        while wanted and not any(s["kind"] == wanted for s in said[before:]):
+            for rank, (ours, _) in enumerate(pipes):
+                while ours.poll(0.001):
+                    told, answers = talk.take({**ours.recv(), "rank": rank})
+                    said += answers
+                    tell(told)
+        if word == "pause":
+            at = said[-1]["step"]
+            time.sleep(0.005)
+            if any(c.step > at for c in controls):
+                wrong.append((seed, "went on while paused"))
+        if word == "stop":
+            while talk.current:
+                for rank, (ours, _) in enumerate(pipes):
+                    while ours.poll(0.001):
+                        tell(talk.take({**ours.recv(), "rank": rank})[0])
     for rank in ranks:
         rank.join()
-    wrong += len(set(ended)) != 1 or None in ended
+    if len(set(ended)) != 1 or None in ended:
+        wrong.append((seed, words, ended))
+    changed = [s["step"] for s in said if s["kind"] == "changed"]
+    if took[0] != took[1] or took[0] != changed:
+        wrong.append((seed, words, took, changed))
 print(wrong, flush=True)
 os._exit(0)
 '''
 
 
-def test_all_ranks_end_after_the_same_step():
+def test_all_ranks_stop_wait_and_change_at_the_same_step():
     done = subprocess.run([sys.executable, "-c", ROUNDS, "60"], capture_output=True, text=True, timeout=240)
-    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr[-2000:]
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), (done.stdout, done.stderr[-2000:])

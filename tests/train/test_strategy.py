@@ -12,7 +12,8 @@ from lightning.fabric.utilities import distributed as lightning_distributed
 from lightning.pytorch.strategies import DDPStrategy
 
 from workbench.train import checkpoints
-from workbench.train.strategy import AtomicCheckpoints, RankDDP, RankEnvironment
+from workbench.train.states import AtomicCheckpoints
+from workbench.train.strategy import RankDDP, RankEnvironment
 
 
 class Line(pl.LightningModule):

@@ -20,7 +20,7 @@ from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecErr
 from workbench.events import Event
 from workbench.model import load_weights
 from workbench.tracking import EXPERIMENT, connect
-from workbench.train import checkpoints
+from workbench.train import checkpoints, saving, shards
 from workbench.train.plan import planned
 from workbench.train.spec import TrainSpec
 from workbench.train.tokens import cached
@@ -128,7 +128,7 @@ def test_stop_freezes_the_ranks_at_one_step_and_the_same_spec_goes_on_from_there
     assert frozen["ranks"] == [frozen["step"]] * 2 and 60 <= frozen["step"] < 150
     newest, broken = checkpoints.newest(run.directory / "checkpoints")
     assert checkpoints.step_of(newest) == frozen["step"] and not broken
-    assert all(checkpoints.load(newest)["state_dict"][n].isfinite().all() for n in checkpoints.load(newest)["state_dict"])
+    assert all(t.isfinite().all() for t in shards.load(newest)["state_dict"].values())
     again = runs.run(small(name="stopped"), live)
     assert again.id != run.id and marks(again, "resumed")[0]["step"] == frozen["step"]
     assert again.result["digest"] == undisturbed.result["digest"]
@@ -140,9 +140,10 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(live, small, undisturb
     run.stop()
     run.wait(60, check=False)
     newest, before = checkpoints.listed(run.directory / "checkpoints")[:2]
-    damaged = bytearray(newest.read_bytes())
+    file = next(newest.glob("shard-*"))
+    damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    newest.write_bytes(damaged)
+    file.write_bytes(damaged)
     again = runs.run(small(name="broken"), live)
     assert marks(again, "resumed")[0]["step"] == checkpoints.step_of(before)
     assert again.result["digest"] == undisturbed.result["digest"]
@@ -154,9 +155,9 @@ def test_a_loss_that_is_no_number_is_kept_as_a_point_and_fails_the_run_with_what
     run.stop()
     run.wait(60, check=False)
     path, _ = checkpoints.newest(run.directory / "checkpoints")
-    state = checkpoints.load(path)
+    state = shards.load(path)
     next(iter(state["state_dict"].values())).fill_(float("nan"))
-    checkpoints.save(state, path)
+    saving.save(state, path.parent, checkpoints.step_of(path))
     step = checkpoints.step_of(path) + 1
     again = runs.submit(small(name="diverges"), live)
     with pytest.raises(RunFailedError, match=rf"step {step}: the loss is no number any more; received 'nan'. Lower learning_rate"):

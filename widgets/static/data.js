@@ -144,7 +144,10 @@ function dataWays(ctx) {
   const browse = button("Browse files…", (event) => browser.open(event.currentTarget), { ...small, "aria-expanded": "false" });
   const ways = [browse, button("Upload…", () => file.click(), small)];
   const built = [button("Python docs", () => ctx.tell("add", { kind: "python-docs" }), { ...small, title: "Docstrings of the standard library: text that is there offline" }),
-    button("Digits", () => ctx.tell("add", { kind: "digits" }), { ...small, title: "1,797 handwritten digits, as images" })];
+    button("Questions", () => ctx.tell("add", { kind: "questions" }), { ...small, title: "2,000 questions on the standard library with their answers, as chats" }),
+    button("Digits", () => ctx.tell("add", { kind: "digits" }), { ...small, title: "1,797 handwritten digits, as images" }),
+    button("Moving digits", () => ctx.tell("add", { kind: "moving-digits" }), { ...small, title: "1,000 short clips of digits that move" }),
+    button("Tunes", () => ctx.tell("add", { kind: "tunes" }), { ...small, title: "1,000 tunes made by rule, as ABC" })];
   return { arrivals, browser, file, ways, built };
 }
 
@@ -180,8 +183,8 @@ function dataGuess(ctx, index) {
     if (!one) { fill(line, h("span", { class: "wbp-error" }, clean(found.problem || ""))); return; }
     const several = new Set(found.files.map((f) => f.format)).size > 1;
     const column = one.columns.length ? h("label", {}, "text in ", h("select", { class: "wbp-input wbp-select wbp-data-column", "aria-label": "Column that holds the text", onchange: (event) => put("text", event.target.selectedIndex ? one.columns[event.target.selectedIndex - 1] : null) },
-      h("option", { selected: !now.text }, now.text ? "by itself" : `${clean(one.text || "none")} (guessed)`), one.columns.map((c) => h("option", { selected: now.text === c }, clean(c))))) : null;
-    fill(line, h("span", {}, `${found.count > 1 ? `${figure(found.count)} files · ` : ""}${several ? "several formats" : one.format}${one.encoding ? ` · ${one.encoding}` : ""} · ${found.exact ? "" : "about "}${figure(found.records)} record${found.records === 1 ? "" : "s"} · ${dataBytes(found.bytes)}`), column,
+      h("option", { selected: !now.text }, now.text ? "by itself" : `${["chat", "preference"].includes(one.form) ? `${one.form}s` : clean(one.text || "none")} (guessed)`), one.columns.map((c) => h("option", { selected: now.text === c }, clean(c))))) : null;
+    fill(line, h("span", {}, `${found.count > 1 ? `${figure(found.count)} files · ` : ""}${several ? "several formats" : one.format}${["chat", "preference"].includes(one.form) ? ` · ${one.form}s` : ""}${one.encoding ? ` · ${one.encoding}` : ""} · ${found.exact ? "" : "about "}${figure(found.records)} record${found.records === 1 ? "" : "s"} · ${dataBytes(found.bytes)}`), column,
       found.files.filter((f) => f.problem).slice(0, 3).map((f) => h("span", { class: "wbp-data-odd" }, h("span", { "aria-hidden": "true" }, "▲ "), said(found.count > 1 ? `${f.name}: ${f.problem}` : f.problem),
         f.offer ? [" ", button(`Read as ${f.offer.value}`, () => put(f.offer.field, f.offer.value), { class: "wbp-button wbp-small" })] : null)));
     fill(first, one.first.map((r) => h("li", {}, h("span", { class: "wbp-muted" }, said(r.locator)), h("span", {}, said(r.text)), r.problem ? h("span", { class: "wbp-error" }, clean(r.problem)) : null)));
@@ -201,7 +204,7 @@ EDITORS["data-sources"] = (ctx, field, path, at) => {
   const glob = button("Path or pattern…", () => ctx.tell("insert", { path, index: (ctx.get("edit").mapping.sources || []).length, value: { kind: "files", paths: [""] } }).then(() => list.element.querySelector(".wbp-item:last-child .wbp-itemhead")?.click()),
     { class: "wbp-button wbp-small", disabled: ctx.panel.readonly });
   const add = h("div", { class: "wbp-data-add" }, h("div", { class: "wbp-bar" }, h("span", { class: "wbp-muted" }, "Add"), ways.ways, glob, h("span", { class: "wbp-muted" }, "or built in"), ways.built, ways.file),
-    h("p", { class: "wbp-muted wbp-data-hint" }, "or drop files anywhere on this panel: text, Markdown, JSONL, CSV or Parquet, up to 512 MB each"), ways.arrivals.element, ways.browser.element);
+    h("p", { class: "wbp-muted wbp-data-hint" }, "or drop files anywhere on this panel: text, Markdown, JSONL, CSV, Parquet, ABC or MIDI, up to 512 MB each"), ways.arrivals.element, ways.browser.element);
   const list = EDITORS.list(ctx, field, path, at, { add, below: (n, kind) => (kind === "files" ? dataGuess(ctx, n) : null) });
   dataDrops(ctx, ways.arrivals.take);
   return { ...list, focus: () => add.querySelector("button").focus() };
@@ -291,7 +294,7 @@ VIEWS.data = {
   spec: dataPreview,
   empty(ctx, element) {
     const ways = dataWays(ctx);
-    element.append(h("div", { class: "wbp-data-zone" }, h("b", {}, "Drop your files here"), h("span", { class: "wbp-muted" }, "text, Markdown, JSONL, CSV or Parquet"), h("div", { class: "wbp-bar" }, ways.ways, ways.file)), ways.arrivals.element, ways.browser.element);
+    element.append(h("div", { class: "wbp-data-zone" }, h("b", {}, "Drop your files here"), h("span", { class: "wbp-muted" }, "text, Markdown, JSONL, CSV, Parquet, ABC or MIDI"), h("div", { class: "wbp-bar" }, ways.ways, ways.file)), ways.arrivals.element, ways.browser.element);
   },
   live(ctx, element) {
     const rows = h("tbody", {});

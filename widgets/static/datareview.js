@@ -137,7 +137,7 @@ function reviewCard(markdown) {
 
 function reviewRecords(ctx, results, bounds) {
   const query = { show: "all", code: null, split: "" };
-  const images = results.modality === "image";
+  const images = results.modality !== "text";
   const mapping = () => ctx.get("edit").mapping;
   const chosen = (id) => ["keep", "drop", "unsure"].find((c) => (mapping()[c] || []).includes(id)) || null;
   const asked = () => ({ ...query, ...(query.show === "moved" ? { bounds: bounds.now() } : {}) });
@@ -174,7 +174,7 @@ function reviewRecords(ctx, results, bounds) {
   const reader = makeReader({ label: "record", actions, shown: (index) => table.point(index), fetch: async (index) => {
     const { value, buffers } = await ctx.ask("record", { ...asked(), ...order(), index });
     const by = value.id ? chosen(value.id) : null;
-    return { ...value, says: value.says ? value.says + (by ? ` · ${CHOSEN[by]} from the next run on` : "") : "", image: value.picture ? new Blob([buffers[0]], { type: "image/png" }) : null };
+    return { ...value, says: value.says ? value.says + (by ? ` · ${CHOSEN[by]} from the next run on` : "") : "", image: value.picture ? new Blob([buffers[0]], { type: "image/png" }) : null, sound: value.sound ? new Blob([buffers[0]], { type: "audio/wav" }) : null };
   } });
   const chips = h("div", { class: "wbp-bar wbp-data-chips", role: "group", "aria-label": "Which records" });
   const split = h("select", { class: "wbp-input wbp-select wbp-data-split", "aria-label": "Split", onchange: () => { query.split = ["", "train", "validation", "test"][split.selectedIndex]; again(); } }, ["every split", "train", "validation", "test"].map((t) => h("option", {}, t)));
@@ -248,7 +248,7 @@ VIEWS.data.results = (ctx, element, results) => {
   const weight = Object.values(results.splits).reduce((sum, s) => sum + s.bytes, 0);
   const drawings = results.histograms.map((x) => reviewHistogram(ctx, x, bounds));
   bounds.drawings.push(...drawings.map((d) => d.draw));
-  const noScores = results.modality === "image" ? "Images have no measures." : results.steps.includes("quality") ? "This version was made before measures were kept: run it again to move bounds here." : "The quality step is off or not there: put it among the steps to see measures and move bounds.";
+  const noScores = results.modality !== "text" ? "Images have no measures." : results.steps.includes("quality") ? "This version was made before measures were kept: run it again to move bounds here." : "The quality step is off or not there: put it among the steps to see measures and move bounds.";
   const scores = h("div", { class: "wbp-block", role: "group", "aria-label": "Scores" }, h("div", { class: "wbp-bar" }, h("h3", {}, "Scores"), drawings.length ? h("span", { class: "wbp-data-legend wbp-muted" }, h("i", { class: "wbp-data-iskept" }), "kept", h("i", { class: "wbp-data-isdropped" }), "dropped") : null), drawings.length ? [h("div", { class: "wbp-data-histograms" }, drawings.map((d) => d.element)), moved] : h("p", { class: "wbp-muted" }, noScores));
   element.append(h("div", { class: "wbp-data-head" }, h("div", { class: "wbp-data-sum" }, h("span", {}, figure(results.read)), h("span", { "aria-label": "of which" }, " → "), h("b", {}, figure(results.kept)), h("span", {}, " kept")),
     h("div", { class: "wbp-data-bar", role: "img", "aria-label": `${Math.round(1000 * share) / 10} % kept` }, h("i", { style: `width:${100 * share}%` })), h("span", { class: "wbp-muted" }, `${Math.round(1000 * share) / 10} %`), h("span", { class: "wbp-bar" }, version, others.length ? compare : null), difference),

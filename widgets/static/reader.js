@@ -1,7 +1,7 @@
 // A record at a time, with what matters in it highlighted; next and previous by j and k.
 import { h, fill, button, said, clean, figure } from "./element.js";
 
-// fetch: (index) => Promise<{total, title, segments: [{text, kind, label}], facts: {name: value}, note, state, says, twin: {title, segments}, image: Blob}>; all but total may be missing.
+// fetch: (index) => Promise<{total, title, segments: [{text, kind, label}], facts: {name: value}, note, state, says, twin: {title, segments}, image: Blob, sound: Blob}>; all but total may be missing.
 // actions: [{key, label, act(index, record), pressed(record)}]; shown(index, record) is called after each.
 export function makeReader({ fetch, actions = [], label = "record", shown = null }) {
   const title = h("span", { class: "wbp-readertitle" });
@@ -17,6 +17,7 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
   let record = null;
   let mark = 0;
   let picture = null;
+  let sound = null;
 
   const draw = (segments) => (segments || []).map((s) => (s.kind
     ? h("mark", { class: `wbp-mark wbp-mark-${s.kind}`, title: s.label || s.kind }, said(s.text), s.label ? h("span", { class: "wbp-marklabel" }, clean(s.label)) : null)
@@ -33,7 +34,10 @@ export function makeReader({ fetch, actions = [], label = "record", shown = null
     place.textContent = total ? `${label} ${figure(index + 1)} of ${figure(total)}` : `no ${label}`;
     if (picture) { URL.revokeObjectURL(picture); picture = null; }
     if (found.image) picture = URL.createObjectURL(found.image);
-    fill(text, picture ? h("img", { class: "wbp-picture", src: picture, alt: `image of the ${label}` }) : draw(found.segments));
+    if (sound) { URL.revokeObjectURL(sound); sound = null; }
+    if (found.sound) sound = URL.createObjectURL(found.sound);
+    fill(text, sound ? h("audio", { class: "wbp-sound", controls: true, src: sound, "aria-label": `sound of the ${label}` }) : null,
+      picture ? h("img", { class: "wbp-picture", src: picture, alt: `image of the ${label}` }) : draw(found.segments));
     beside.hidden = !found.twin;
     if (found.twin) { twinTitle.replaceChildren(said(found.twin.title || "")); twinTitle.title = clean(found.twin.title || ""); fill(twin, draw(found.twin.segments)); twin.scrollTop = 0; }
     says.hidden = !found.says;

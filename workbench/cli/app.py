@@ -21,7 +21,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 bad spec or not found, 3 refused by policy, 130 interrupted."""
 
 ORDER = ("data", "train", "assess", "serve", "monitor", "pipeline", "new", "open", "dashboard", "save", "runs", "show", "attach",
-         "stop", "resume", "datasets", "models", "endpoints", "alerts", "ack", "silence", "up", "down", "doctor", "schema", "audit")
+         "tell", "stop", "resume", "datasets", "models", "endpoints", "alerts", "ack", "silence", "up", "down", "doctor", "schema", "audit")
 
 
 class Commands(TyperGroup):

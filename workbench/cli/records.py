@@ -1,4 +1,4 @@
-"""Runs that exist: listed, shown whole, followed again, stopped, resumed; and anything by its name."""
+"""Runs that exist: listed, shown whole, followed again, told something, stopped, resumed; and anything by its name."""
 
 from __future__ import annotations
 
@@ -113,12 +113,69 @@ def resume(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id
         finish(run, as_json=as_json)
 
 
+def tell(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
+         what: Annotated[list[str], typer.Argument(metavar="WORD...", help="pause, on (after a pause), stacks, profile, "
+                                                                              "learning_rate=NUMBER.")], as_json: Json = False) -> None:
+    """Say something to a training at work: wait, go on, another learning rate, show where its ranks stand."""
+    import time
+
+    from ..journal import ENDED
+    from ..runs import attach as attach_run
+
+    run = attach_run(run_id)
+    word, values = _word(what)
+    after = run.tell(word, **values)
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    answer = None
+    while answer is None and time.monotonic() < deadline:
+        answer = next((e for e in run.events(after, kinds=("mark",)) if e.name == _ANSWERS[word]), None)
+        if answer is None and run.state in ENDED:
+            break
+        time.sleep(0.1)
+    if as_json:
+        print_json({"run": run.id, "word": word, "answer": answer and {"name": answer.name, **answer.data}})
+    elif answer is None:
+        say(f"{run.id} has not answered yet: it is {run.state}. Its events will show it")
+    elif word == "stacks":
+        for rank in answer.data["ranks"]:
+            say(f"rank {rank['rank']} at step {rank['step']:,}" + (f", {rank['doing']}" if rank["doing"] else ""))
+            for thread in rank["threads"]:
+                say(f"  {thread['thread']}: {thread['at']}")
+                say(thread["stack"].rstrip())
+    else:
+        say(f"{run.id}: {_SAID[word].format(run=run.id, **answer.data, **answer.data.get('values', {}))}")
+
+
+_ANSWERS = {"pause": "paused", "on": "resumed", "stacks": "stacks", "profile": "profiling", "set": "changed"}
+_SAID = {"pause": "waits after step {step:,}; it goes on by: workbench tell {run} on", "on": "goes on",
+         "profile": "profiles {steps} steps from step {step:,}", "set": "a learning rate of {learning_rate:g} from step {step:,}"}
+_ANSWER_SECONDS = 15.0
+"""Seconds that a command waits for what comes of a word: a step can be long."""
+
+
+def _word(what: list[str]) -> tuple[str, dict[str, str]]:
+    """A word and its values from a command line.
+
+    Examples
+    --------
+    >>> _word(["learning_rate=1e-3"]), _word(["profile", "steps=5"])
+    (('set', {'learning_rate': '1e-3'}), ('profile', {'steps': '5'}))
+    """
+    pairs = dict(part.partition("=")[::2] for part in what if "=" in part)
+    words = [part for part in what if "=" not in part] or ["set"]
+    if len(words) > 1:
+        raise typer.BadParameter(f"received {len(words)} words; expected one, with values as name=value")
+    return words[0], pairs
+
+
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command()(runs)
     app.command(epilog=examples("workbench show train-0412", "workbench show notes-lm@v2"))(show)
     app.command()(attach)
     app.command(epilog=examples("workbench stop train-0412-101500-3f9a1c", "workbench stop notes-lm"))(stop)
+    app.command(epilog=examples("workbench tell train-0412 pause", "workbench tell train-0412 on", "workbench tell train-0412 stacks",
+                                "workbench tell train-0412 learning_rate=1e-3"))(tell)
     app.command(epilog=examples("workbench resume train-0412-101500-3f9a1c", "workbench resume train-0412 --detach"))(resume)
 
 

@@ -11,7 +11,7 @@ import typer
 from .launch import launch
 from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file
 
-BUILT_IN = ("python-docs", "digits")
+BUILT_IN = ("python-docs", "digits", "moving-digits", "tunes", "questions")
 """Sources that ``workbench data`` takes by name."""
 Named = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
 ShowBatch = Annotated[bool, typer.Option("--show-batch", help="Show what the model would see first; start nothing.")]
@@ -19,11 +19,12 @@ Data = Annotated[str | None, typer.Option("--data", metavar="DATASET", help="Dat
 
 
 def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", help="A spec (YAML), files or globs, or a source that is "
-                                                                                     "built in: python-docs, digits.")] = None,
+                                                                                     "built in: python-docs, digits, "
+                                                                                     "moving-digits, tunes, questions.")] = None,
          name: Named = None, preview: Annotated[int | None, typer.Option("--preview", min=1, max=10_000, metavar="RECORDS", help=(
              "Take the first records through the steps and say what would be dropped; nothing is written."))] = None,
          set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False, dry_run: DryRun = False) -> None:
-    """Curate text or images into a dataset version."""
+    """Curate text, chats, images, clips or tunes into a dataset version."""
     what = what or []
     if len(what) == 1 and is_spec_file(what[0]):
         spec = build("data", what[0], {"name": name}, set_)
@@ -141,10 +142,25 @@ def _preview(spec: Any, count: int, *, as_json: bool) -> None:
 
 
 def _sources(what: list[str]) -> list[dict[str, Any]]:
-    """Sources of a data spec: built-in ones by name, everything else as files."""
+    """Sources of a data spec: built-in ones by name, pictures and directories of pictures as images, everything else as files."""
     named = [w for w in what if w in BUILT_IN and not Path(w).exists()]
-    files = [_as_seen_from_the_workspace(w) for w in what if w not in named]
-    return [*({"kind": n} for n in named), *([{"kind": "files", "paths": files}] if files else [])]
+    found: dict[str, list[str]] = {}
+    for w in what:
+        if w not in named:
+            found.setdefault("images" if _is_pictures(w) else "files", []).append(_as_seen_from_the_workspace(w))
+    return [*({"kind": n} for n in named), *({"kind": kind, "paths": paths} for kind, paths in found.items())]
+
+
+def _is_pictures(path: str) -> bool:
+    """True for a picture's or a glob's ending, and for a directory with pictures in it and nothing of a format of text."""
+    from ..data.sources.formats import of
+    from ..data.sources.images import ENDINGS
+
+    place = Path(path).expanduser()
+    if not place.is_dir():
+        return path.lower().endswith(ENDINGS)
+    endings = {p.suffix.lower() for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    return bool(endings & {*ENDINGS}) and not any(of(Path(f"x{e}")) for e in endings)
 
 
 def _as_seen_from_the_workspace(path: str) -> str:

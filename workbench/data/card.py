@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 _ORIGINS = {
     "python-docs": "docstrings and comments of the Python standard library and of installed packages, each under its package's licence",
+    "questions": "signatures and docstrings of the Python standard library, under its licence",
+    "tunes": "made by rule by the workbench; nobody's work",
+    "moving-digits": "UCI's \"Optical Recognition of Handwritten Digits\", as scikit-learn brings it along, moved by the workbench",
     "digits": "UCI's \"Optical Recognition of Handwritten Digits\", as scikit-learn brings it along",
 }
+_CALLED = {"chat": "chat", "preference": "preference", "abc": "tune (ABC)", "midi": "tune (words of MIDI notes)"}
 _SHOWN = 30
 """Sources that are listed by name."""
 
@@ -39,7 +43,7 @@ def data_card(spec: DataSpec, curated: Curated, manifest: dict[str, Any]) -> str
     made = f"Workbench {manifest['package']['version']}, Python {manifest['environment']['python']}, with this spec:"
     return "\n\n".join([
         f"# {escape(spec.name)}",
-        f"{kept.num_rows:,} {manifest['modality']} records, kept of {manifest['read']:,} that were read.",
+        f"{kept.num_rows:,} {_CALLED.get(manifest['form'], manifest['modality'])} records, kept of {manifest['read']:,} that were read.",
         "## Splits", _table(["split", "records", "share"], shares), whole,
         "## Sources", "\n".join(origins),
         "## Steps", "\n".join(f"{n}. {_step(step)}" for n, step in enumerate(spec.steps, 1)) or "None.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..workspace import Workspace
+from .forms import readable
 from .sources import Unit, files, formats
 from .spec import Files
 
@@ -25,8 +26,8 @@ def guess(source: Files, workspace: Workspace) -> dict[str, Any]:
 
     Returns
     -------
-    ``files`` (the first of them, each with ``name``, ``bytes``, ``format``, ``encoding``, ``columns``, ``text``, ``records``, ``exact``,
-    ``first``, and ``problem`` and ``offer`` where something is wrong), ``count``, ``bytes``, ``records``, ``exact``.
+    ``files`` (the first of them, each with ``name``, ``bytes``, ``format``, ``form``, ``encoding``, ``columns``, ``text``,
+    ``records``, ``exact``, ``first``, and ``problem`` and ``offer`` where something is wrong), ``count``, ``bytes``, ``records``, ``exact``.
 
     Raises
     ------
@@ -44,10 +45,11 @@ def guess(source: Files, workspace: Workspace) -> dict[str, Any]:
 
 def _look(unit: Unit, source: Files) -> dict[str, Any]:
     found: dict[str, Any] = {"name": unit.name, "bytes": unit.weight, "format": unit.options["format"], "encoding": "", "columns": [],
-                             "text": None, "records": 0, "exact": True, "first": [], "problem": "", "offer": None}
+                             "form": unit.options["form"], "text": None, "records": 0, "exact": True, "first": [], "problem": "",
+                             "offer": None}
     try:
         head = _head(unit)
-        found["encoding"], offered = _encoding(head, source) if unit.options["format"] != "parquet" else ("", None)
+        found["encoding"], offered = _encoding(head, source) if unit.options["format"] not in ("parquet", "midi") else ("", None)
         if offered:
             found |= {"offer": {"field": "encoding", "value": offered},
                       "problem": f"not all of it is {found['encoding']}; what is not is set aside"}
@@ -57,7 +59,7 @@ def _look(unit: Unit, source: Files) -> dict[str, Any]:
             with formats._readable(unit):
                 rows = formats._first_rows(unit)
                 found["columns"] = list(dict.fromkeys(str(name) for row in rows for name in row))[:40]
-                found["text"] = formats._text_column(unit)
+                found["text"] = formats._text_column(unit) if found["form"] == "text" else None
         counted, refused = _count(unit)
         found |= counted
         if refused and not found["problem"]:
@@ -74,12 +76,12 @@ def _count(unit: Unit) -> tuple[dict[str, Any], Counter]:
     if unit.options["format"] == "parquet":
         import pyarrow.parquet as pq
 
-        first = [_shown(r) for r in itertools.islice(formats.read(unit), SHOWN)]
+        first = [_shown(r, unit) for r in itertools.islice(formats.read(unit), SHOWN)]
         return {"records": pq.ParquetFile(unit.path).metadata.num_rows, "exact": True, "first": first}, Counter()
     first, refused, records, weight, exact = [], Counter(), 0, 0, True
     for record in _records(unit):
         if len(first) < SHOWN:
-            first.append(_shown(record))
+            first.append(_shown(record, unit))
         refused.update([record.reason] if record.reason else [])
         records += 1
         weight += len(record.text or "") + 1
@@ -93,15 +95,15 @@ def _count(unit: Unit) -> tuple[dict[str, Any], Counter]:
 
 def _records(unit: Unit) -> Iterator[Any]:
     """Records from the beginning; of a large text file only that is read."""
-    if unit.weight <= 8 * LOOKED_AT or unit.options["format"] in ("jsonl", "csv"):
+    if unit.weight <= 8 * LOOKED_AT or unit.options["format"] not in ("text", "markdown"):
         return formats.read(unit)
     with formats._text_file(unit) as file:
         text = file.read(2 * LOOKED_AT)
     return (formats._checked(formats.Record(unit.name, f"lines {a}-{b}", piece)) for a, b, piece in formats.pieces(text))
 
 
-def _shown(record: Any) -> dict[str, Any]:
-    text = record.text or ""
+def _shown(record: Any, unit: Unit) -> dict[str, Any]:
+    text = readable(unit.options["form"], record.text) or ""
     return {"locator": record.locator, "text": text[:300] + "…" * (len(text) > 300), "problem": record.reason}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..dataset import drop_schema, record_id, record_schema
 from ..spec import Part
 from ..storage import Stage, staging
+from . import forms
 from . import split as splitting
 from .sources import Unit, source_module
 from .spec import DataSpec
@@ -57,6 +58,8 @@ class StepTask(NamedTuple):
     """number of the comparing step that follows; None: the split"""
     decided: str | None = None
     """file with what the comparison before decided, and which step it was"""
+    form: str = "text"
+    """of the dataset's texts"""
     beyond: list[tuple[int, int]] = []
     """ranges of units that were read and lie beyond the end of their source"""
 
@@ -129,8 +132,8 @@ def advance(task: StepTask) -> dict[str, Any]:
         by_hand = set(spec.drop)
         rows = [r for r in rows if ledger.stays(r, "by hand", "dropped by hand" if r["id"] in by_hand else "", "")]
     for number in task.steps:
-        rows = _judged(rows, spec.steps[number], Path(task.root), ledger)
-    table = pa.Table.from_pylist(rows, working_schema())
+        rows = _judged(rows, spec.steps[number], Path(task.root), ledger, task.form)
+    table = forms.marked(pa.Table.from_pylist(rows, working_schema()), task.form)
     with _stage(folder) as stage:
         _write(stage / RECORDS, rows, working_schema())
         _write(stage / DROPS, ledger.dropped, _dropped_schema())
@@ -144,8 +147,8 @@ def advance(task: StepTask) -> dict[str, Any]:
     return result
 
 
-def _judged(rows: list[dict], step: Part, root: Path, ledger: _Ledger) -> list[dict]:
-    judge = judging(step, root)
+def _judged(rows: list[dict], step: Part, root: Path, ledger: _Ledger, form: str) -> list[dict]:
+    judge = forms.fitted(judging(step, root), step.step, form)
     left = []
     for row in rows:
         if row["text"] is not None:

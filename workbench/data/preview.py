@@ -11,8 +11,8 @@ from typing import Any
 
 from ..dataset import record_id
 from ..workspace import Workspace
-from . import partition
-from .sources import Record, source_module
+from . import forms, partition
+from .sources import Record, form_of, source_module
 from .spec import DataSpec
 from .steps import judging, step_module
 
@@ -33,6 +33,7 @@ def preview(spec: DataSpec, workspace: Workspace, count: int = COUNT) -> dict[st
     import pyarrow as pa
 
     spec, share = spec.recipe(), max(1, count // len(spec.sources))
+    form = form_of(spec, workspace)
     rows, steps = [], [_Told("read")]
     for record in itertools.chain.from_iterable(itertools.islice(_records(s, workspace), share) for s in spec.sources):
         content = record.image if record.image is not None else (record.text or "").encode()
@@ -47,6 +48,7 @@ def preview(spec: DataSpec, workspace: Workspace, count: int = COUNT) -> dict[st
         told, left = _Told(step.step), [r for r in rows if not r["reason"]]
         judge = judging(step, workspace.root)
         if judge is not None:
+            judge = forms.fitted(judge, step.step, form)
             for row in (r for r in left if r["text"] is not None):
                 verdict = judge(row["text"])
                 if not told.tell(row, step.step, verdict.reason, verdict.detail, spec.keep) and not verdict.reason:
@@ -55,12 +57,13 @@ def preview(spec: DataSpec, workspace: Workspace, count: int = COUNT) -> dict[st
         elif left:
             with tempfile.TemporaryDirectory(prefix="workbench-preview-") as folder:
                 module = step_module(step.step)
-                module.sketch(step, pa.Table.from_pylist(left, partition.working_schema()), Path(folder))
+                module.sketch(step, forms.marked(pa.Table.from_pylist(left, partition.working_schema()), form), Path(folder))
                 gone = module.decide(step, [Path(folder)], frozenset(spec.keep))
             for row in left:
                 told.tell(row, step.step, *gone.get(row["id"], ("", "")), spec.keep)
         steps.append(told)
-    shown = [{"id": r["id"], "source": r["source"], "locator": r["locator"], "before": r["original"], "text": r["text"],
+    shown = [{"id": r["id"], "source": r["source"], "locator": r["locator"], "before": forms.readable(form, r["original"]),
+              "text": forms.readable(form, r["text"]),
               "step": r["step"], "reason": r["reason"], "detail": r["detail"], "image": r["image"] is not None} for r in rows]
     return {"read": len(rows), "kept": sum(not r["reason"] for r in rows), "records": shown,
             "steps": [{"step": s.step, "reasons": dict(s.reasons), "found": dict(s.found)} for s in steps if s.step != "read" or s.reasons]}

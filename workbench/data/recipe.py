@@ -19,7 +19,7 @@ from ..journal import Journal
 from ..storage import write_atomic
 from . import partition, split
 from .partition import Piece, ReadTask, StepTask
-from .sources import Unit, source_module
+from .sources import Unit, form_of, source_module
 from .spec import DataSpec
 from .steps import Decision, compares, step_module
 
@@ -87,7 +87,7 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
     SourceError
         When a source gives no record, no record is left, or there is too little to split.
     """
-    spec = spec.recipe()
+    spec, form = spec.recipe(), form_of(spec, run.workspace)
     reading = _read(spec, run, folder)
     parts, beyond = _parts(reading.pieces, spec.partitions), reading.beyond
     folders, decided = list(reading.folders), None
@@ -98,7 +98,7 @@ def curate(spec: DataSpec, run: RunContext, folder: Path) -> Curated:
         follows = "split" if compare is None else spec.steps[compare].step
         here = [folder / f"pass-{number}-{n}" for n in range(len(parts))]
         results = run.map(partition.advance, [
-            StepTask(str(run.workspace.root), str(f), part, spec.to_dict(), steps, compare, decided, beyond)
+            StepTask(str(run.workspace.root), str(f), part, spec.to_dict(), steps, compare, decided, form, beyond)
             for f, part in zip(here, parts, strict=True)], label=", ".join([*names, follows]))
         for result in results:
             for all_, mine in ((drops, result["drops"]), (found, result["found"])):

@@ -23,6 +23,7 @@ from ..dataset import SPLITS, Dataset
 from ..errors import StorageError
 from ..storage import staging
 from ..workspace import Workspace
+from .forms import readable
 from .partition import SCORES
 from .spec import DataSpec
 
@@ -313,8 +314,8 @@ def _build(dataset: Dataset, folder: Path) -> None:
             columns["source"].append(np.array([sources.setdefault(s, len(sources)) for s in names], np.int32))
             columns["place"].append(_hashes(f"{s}\0{at}".encode() for s, at in zip(names, table["locator"].to_pylist(), strict=True)))
             columns["content"].append(_hashes(contents))
-            columns["length"].append(pc.fill_null(pc.utf8_length(table["text"]), 0).to_numpy().astype(np.int32))
-            waiting.append(table.select(schema.names).cast(schema))
+            waiting.append(_as_read(table.select(schema.names).cast(schema), dataset.form))
+            columns["length"].append(pc.fill_null(pc.utf8_length(waiting[-1]["text"]), 0).to_numpy().astype(np.int32))
             if sum(t.num_rows for t in waiting) >= BATCH:
                 waiting = _write(writer, waiting, final=False)
         _write(writer, waiting, final=True)
@@ -328,6 +329,16 @@ def _build(dataset: Dataset, folder: Path) -> None:
         np.save(folder / f"{name}.npy", column, allow_pickle=False)
     (folder / "facts.json").write_text(json.dumps({"reasons": list(reasons), "sources": list(sources), "kept": kept, "scores": list(scores),
                                                    "total": len(whole["id"])}))
+
+
+def _as_read(table: pa.Table, form: str) -> pa.Table:
+    """The records with texts as a person reads them."""
+    import pyarrow as pa
+
+    if form in ("chat", "preference"):
+        texts = pa.array([readable(form, t) for t in table["text"].to_pylist()], pa.large_string())
+        return table.set_column(table.column_names.index("text"), "text", texts)
+    return table
 
 
 def _tables(dataset: Dataset) -> Iterator[pa.Table]:

@@ -11,10 +11,11 @@ from .. import __version__
 from ..driver import RunContext
 from ..errors import SourceError, SpecError
 from ..workspace import Workspace
-from .sources import source_module
+from .sources import form_of, source_module
 from .spec import DataSpec
 from .steps import step_module
 
+_CALLED = {"text": "text", "image": "images", "clip": "clips"}
 RATE = 250_000
 """Bytes of text that one core curates in a second, roughly; what an estimate is made from."""
 
@@ -34,12 +35,15 @@ def inputs(spec: DataSpec, workspace: Workspace) -> dict[str, str]:
     for source in spec.sources:
         module = source_module(source.kind)
         if module.MODALITY != source_module(spec.sources[0].kind).MODALITY:
-            raise SourceError("text and images can't be records of one dataset", where=spec.name,
-                              received=[s.kind for s in spec.sources], hint="Make two datasets")
+            kinds = {module.MODALITY, source_module(spec.sources[0].kind).MODALITY}
+            raise SourceError(f"{' and '.join(name for kind, name in _CALLED.items() if kind in kinds)} can't be records of one dataset",
+                              where=spec.name, received=[s.kind for s in spec.sources], hint="Make two datasets")
         for name, digest in module.inputs(source, workspace).items():
             if name in found:
                 raise SourceError("is named by two sources", where=name, hint="Name it in one of them")
             found[name] = digest
+    form_of(spec, workspace)
+    _facts(spec, workspace)
     for step in spec.recipe().steps:
         found |= getattr(step_module(step.step), "inputs", lambda *_: {})(step, workspace)
     return found
@@ -70,7 +74,8 @@ def execute(spec: DataSpec, run: RunContext) -> dict[str, Any]:
             raise SourceError("a source changed while it was read", where=spec.name, hint="Run it again: workbench data --again")
         run.check_stop()
         manifest = {
-            "modality": source_module(spec.sources[0].kind).MODALITY, "spec": spec.to_dict(), "parents": run.inputs,
+            "modality": source_module(spec.sources[0].kind).MODALITY, "form": form_of(spec, run.workspace),
+            **_facts(spec, run.workspace), "spec": spec.to_dict(), "parents": run.inputs,
             "read": curated.kept.num_rows + curated.dropped.num_rows, "drops": curated.drops,
             "pii": curated.found.get("pii", {}), "package": {"name": "genai-workbench", "version": __version__},
             "environment": _environment()}
@@ -80,6 +85,19 @@ def execute(spec: DataSpec, run: RunContext) -> dict[str, Any]:
     run.log(f"{dataset.reference}: " + ", ".join(f"{name} {n:,}" for name, n in splits.items()))
     return {"dataset": spec.name, "digest": dataset.digest, "read": manifest["read"], "splits": splits,
             "dropped": curated.dropped.num_rows}
+
+
+def _facts(spec: DataSpec, workspace: Workspace) -> dict[str, Any]:
+    """What the sources tell of all their records; where two say otherwise, nothing of it."""
+    told: dict[str, Any] = {}
+    for source in spec.sources:
+        module = source_module(source.kind)
+        for name, value in (module.facts(source, workspace) if hasattr(module, "facts") else {}).items():
+            if name == "labels" and told.get(name, value) != value:
+                raise SourceError("two sources number their labels differently", where=spec.name, received=[told[name], value],
+                                  hint="Name the directories of both in one source")
+            told[name] = value if told.get(name, value) == value else None
+    return {name: value for name, value in told.items() if value}
 
 
 def _environment() -> dict[str, str]:

@@ -26,26 +26,83 @@ class Digits(Part):
     kind: Literal["digits"] = "digits"
 
 
+class MovingDigits(Part):
+    """scikit-learn's handwritten digits moving over a canvas, as animated PNG with their label."""
+
+    kind: Literal["moving-digits"] = "moving-digits"
+    count: int = Field(1_000, ge=1, le=100_000)
+    """clips; up to 1,797 by digits no handwriting stands in two of them"""
+    frames: int = Field(8, ge=2, le=256)
+    """frames of a clip"""
+    size: int = Field(16, ge=9, le=512)
+    """height and width, in pixels; a digit has 8"""
+    digits: int = Field(1, ge=1, le=8)
+    """digits in a clip; only one gives it a label"""
+    seed: int = 0
+
+
+class Images(Part):
+    """Pictures by path, directory or glob; where they lie in several directories, the directory's name is the label."""
+
+    kind: Literal["images"] = "images"
+    paths: tuple[str, ...] = Field(min_length=1)
+    """paths, directories or globs, relative to the workspace; ``~`` is understood"""
+    size: int | None = Field(None, ge=2, le=4096)
+    """height and width that the middle square of each is brought to; none: as they are"""
+    colour: Literal["as it is", "grey", "rgb"] = "as it is"
+    """grey or colour, for all of them"""
+
+
+class Tunes(Part):
+    """Tunes in the manner of folk tunes, made by rule: eight bars and eight bars, each twice; the project's own."""
+
+    kind: Literal["tunes"] = "tunes"
+    count: int = Field(1_000, ge=1, le=100_000)
+    """tunes; each is another"""
+    form: Literal["abc", "midi"] = "abc"
+    """abc: the notation; midi: words such as n62 d12 for pitches and durations"""
+    seed: int = 0
+
+
+class Questions(Part):
+    """Questions on the standard library with their answers, from signatures and docstrings: chats that are there offline."""
+
+    kind: Literal["questions"] = "questions"
+    count: int = Field(2_000, ge=1, le=20_000)
+    """questions at most"""
+    preference: bool = False
+    """each with the answer to another question beside it, as the rejected one"""
+
+
 class Files(Part):
-    """Files by path or glob: txt, Markdown, JSONL (also .gz), CSV, Parquet."""
+    """Files by path or glob: txt, Markdown, JSONL (also .gz), CSV, Parquet; tunes as ABC or MIDI."""
 
     kind: Literal["files"] = "files"
     paths: tuple[str, ...] = Field(min_length=1)
     """paths or globs, relative to the workspace; ``~`` is understood"""
     text: str | None = None
     """column or key that holds the text; none: the one called text, content, body, or the longest text"""
-    format: Literal["auto", "text", "markdown", "jsonl", "csv", "parquet"] = "auto"
+    format: Literal["auto", "text", "markdown", "jsonl", "csv", "parquet", "abc", "midi"] = "auto"
     """format of the files; auto: by their ending"""
     encoding: Literal["utf-8", "utf-16", "cp1252", "latin-1", "cp1251", "gb18030", "shift_jis", "euc_kr"] | None = None
     """encoding of the text; none: UTF-8, or UTF-16 where the file begins with its mark"""
+    form: Literal["auto", "text", "chat", "preference", "abc", "midi"] = "auto"
+    """what the records are; auto: chat or preference where rows hold messages, conversations, prompt + completion, instruction + output,
+    or chosen + rejected, and text says no column; tunes by their files; else text"""
+
+    @model_validator(mode="after")
+    def _agrees(self):
+        if self.text is not None and self.form in ("chat", "preference"):
+            raise ValueError(f"text names a column of plain text and form says {self.form}; expected one of the two")
+        return self
 
     @model_serializer(mode="wrap")
     def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An encoding is told where it was said: specs of before it could be said mean the same."""
-        return {k: v for k, v in dump(self).items() if k != "encoding" or v is not None}
+        """An encoding and a form are told where they were said: specs of before they could be said mean the same."""
+        return {k: v for k, v in dump(self).items() if (k, v) not in (("encoding", None), ("form", "auto"))}
 
 
-Source = Annotated[PythonDocs | Digits | Files, Field(discriminator="kind")]
+Source = Annotated[PythonDocs | Digits | MovingDigits | Images | Tunes | Questions | Files, Field(discriminator="kind")]
 
 
 class StepPart(Part):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SourceError
+from . import forms
 from .minhash import Sketch, clusters
 from .spec import Split
 from .steps.exact_duplicates import contents
@@ -22,7 +23,7 @@ def sketch(split: Split, records: pa.Table, folder: Path) -> None:
     """What clusters are found from: MinHash bands, hashed shingles, a hash of the content."""
     import numpy as np
 
-    Sketch.of(records["id"].to_pylist(), records["text"].to_pylist(), words=WORDS, threshold=split.cluster_threshold).save(folder)
+    Sketch.of(records["id"].to_pylist(), forms.compared(records), words=WORDS, threshold=split.cluster_threshold).save(folder)
     np.save(folder / "contents.npy", contents(records), allow_pickle=False)
 
 

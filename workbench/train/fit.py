@@ -13,7 +13,8 @@ from . import callbacks, checkpoints, estimate
 from .objective import Objective, spaced
 from .objectives import KINDS
 from .rank import Control
-from .strategy import AtomicCheckpoints, RankDDP
+from .states import AtomicCheckpoints
+from .strategy import RankDDP
 from .vitals import Vitals
 from .windows import digest_rows
 

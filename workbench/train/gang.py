@@ -6,46 +6,32 @@ import contextlib
 import itertools
 import os
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClusterError, WorkbenchError
+from ..errors import ClusterError
 from . import host, leases
+from .agreement import Agreement
+from .watch import OURS, RankError, RankLost, Watch
 
 if TYPE_CHECKING:
     from distributed import Client
 
-SILENCE = 30.0
-"""Seconds without a heartbeat after which a rank counts as lost: a cut link says nothing by itself."""
-LAST_WORDS = 0.4
-"""Seconds that the other ranks get to say what they know, once one has failed."""
+__all__ = ["Gang", "RankError", "RankLost"]
+
+HANG = 600.0
+"""Seconds without a step after which a training counts as hung, where its plan names no others (``hang_seconds``)."""
+STACKS_SECONDS = 5.0
+"""Seconds that ranks get to show where they stand."""
+GROW_AFTER = 10.0
+"""Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
-
-
-class RankLost(Exception):
-    """A rank or its worker is gone, through no fault of the work: start the gang again; ``ranks`` are those known to be gone."""
-
-    def __init__(self, text: str, ranks: tuple[int, ...] = ()):
-        super().__init__(text)
-        self.ranks = ranks
-
-
-class RankError(WorkbenchError):
-    """The work itself failed in a rank; ``cause`` is what the rank said, with its traceback."""
-
-    def __init__(self, cause: dict[str, Any]):
-        self.cause = cause
-        super().__init__(cause["what"], where=cause.get("where"), received=cause.get("received"), allowed=cause.get("allowed"),
-                         hint=cause.get("hint"))
-        self.add_note(f"in rank {cause.get('rank')}:\n{cause.get('traceback', '')}")
-
-    def __reduce__(self):
-        return type(self), (self.cause,)
+POLL = 0.2
+"""Seconds between looks for what there is to say to the ranks."""
 
 
 class Gang:
@@ -55,6 +41,7 @@ class Gang:
     ----------
     client : of the cluster.
     count : ranks.
+    minimum, maximum : ranks it goes on with at least and takes at most; none: ``count``.
     run, attempt : on whose behalf; a newer attempt takes over from an older one and ends its ranks.
     logs : directory of the ranks' output, a file each.
     threads : threads a rank computes with; none: its machine's cores shared out.
@@ -65,14 +52,19 @@ class Gang:
     ...     gang.call("package.module:function", {"n": 1})
     """
 
-    def __init__(self, client: Client, count: int, *, run: str, attempt: int, logs: Path, threads: int | None = None):
+    def __init__(self, client: Client, count: int, *, run: str, attempt: int, logs: Path, threads: int | None = None,
+                 minimum: int | None = None, maximum: int | None = None):
         self.client, self.count, self.run, self.attempt = client, count, run, attempt
+        self.minimum, self.maximum = minimum or count, maximum or count
+        self.ended_for: str | None = None
+        """Why the ranks of the last call were asked to end: "asked", "notice" (a worker will end) or "growth"."""
         self.logs, self.threads = logs, threads
         self.topic = f"workbench-{run}-{attempt}-{os.urandom(3).hex()}"
         self.workers: list[tuple[str, str]] = []
         self._numbers = itertools.count(1)
         self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lost: set[str] = set()
+        self._unheard: list[tuple[str, dict[str, Any]]] = []
 
     def __enter__(self) -> Gang:
         def hear(event: tuple[float, dict[str, Any]]) -> None:
@@ -110,25 +102,26 @@ class Gang:
         lease = {"run": self.run, "attempt": self.attempt, "client": self.client.id, "topic": self.topic}
         while True:
             check()
-            answer = self.client.run_on_scheduler(leases.claim, self.count, lease)
+            answer = self.client.run_on_scheduler(leases.claim, self.minimum, self.maximum, lease)
             if answer["workers"]:
                 self.workers = [tuple(w) for w in answer["workers"]]
                 self._lost.clear()
                 for _ in self._waiting(0):
                     pass  # what was said of ranks and workers before
                 return
-            few = answer["present"] < self.count
+            few = answer["present"] < self.minimum
             if few and time.monotonic() - begin > patience:
-                raise ClusterError("too few workers", received=answer["present"], allowed=f"{self.count} or more, one a rank",
+                raise ClusterError("too few workers", received=answer["present"], allowed=f"{self.minimum} or more, one a rank",
                                    hint=f"Set hardware.ranks to {max(1, answer['present'])}, or start more workers")
             if not said and time.monotonic() - begin > 1:
                 said = True
-                say(f"waiting for {self.count} workers: " + (f"{answer['present']} are there" if few
-                                                             else f"held by {', '.join(answer['holders'])}"))
+                say(f"waiting for {self.minimum} workers: {_why(answer, few)}")
             time.sleep(0.1)
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
-             check: Callable[[], None] = lambda: None, on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
+             words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: bool = False,
+             patience: float | None = None, check: Callable[[], None] = lambda: None,
+             on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
         """Run ``target(control, argument)`` in a process on each claimed worker; returns what each gave, by rank.
 
         Parameters
@@ -136,41 +129,91 @@ class Gang:
         target : ``package.module:function``.
         ranks : fewer than were claimed.
         stop : when set, the ranks are frozen together at one step and asked to end there; so they are when a worker says
-            that it will end soon.
+            that it will end soon, and when the gang is to grow; ``ended_for`` tells which it was.
+        words : asked a few times a second for what there is to say to the ranks: words of ``agreement.WORDS`` with their values.
+            What was not agreed on when the ranks were lost is said again by the next call.
+        grow : end the ranks, as for a stop, once more workers have been free for a while, so that ``claim`` takes them too.
+        patience : seconds without a step after which the ranks count as hung; none: no matter how long.
         check : called a few times a second; when it raises, the ranks are killed.
-        on_message : gets what ranks send, with ``rank`` and ``kind``; and before that which ranks were started.
+        on_message : gets what ranks send, with ``rank`` and ``kind``; before that which ranks were started; and what came of
+            words: "paused" (with the step behind which all wait), "resumed", "changed" and "profiling" (with the step from
+            which it holds, and the values), "stacks" (of all ranks).
 
         Raises
         ------
         RankLost
             When a rank, its worker or the way to it is gone; all ranks of the gang are ended then.
         RankError
-            When the work failed in a rank.
+            When the work failed in a rank, or hangs.
         """
-        plan = self._plan(target, argument, ranks or self.count)
-        watch = _Watch(plan)
-        asked, pinged = False, time.monotonic()
+        plan = self._plan(target, argument, ranks or len(self.workers))
+        watch, talk, growth = Watch(plan, patience), Agreement(plan["world"]), _Growth(self) if grow else None
+        self.ended_for = None
+        for word, values in self._unheard:
+            talk.ask(word, values)
+        pinged = polled = time.monotonic()
+
+        def on(told: list[list], said: list[dict[str, Any]]) -> None:
+            for message in told:
+                self._tell(plan, message)
+            for message in said:
+                on_message(message)
+
         try:
             on_message({"kind": "started", "ranks": self._start(plan, watch)})
             while not watch.complete:
                 for message in self._waiting(0.25):
-                    for answer in watch.take(message, time.monotonic()):
-                        self._tell(plan, answer)
-                    if message.get("token") == plan["token"] and message["kind"] not in _OURS:
-                        on_message(message)
+                    on(watch.take(message, time.monotonic()), [])
+                    if message.get("token") == plan["token"]:
+                        on(*talk.take(message))
+                        if message["kind"] not in OURS:
+                            on_message(message)
                 check()
+                now = time.monotonic()
                 if not watch.complete:
-                    watch.judge(time.monotonic())
-                if stop is not None and (stop.is_set() or watch.leaving) and not asked:
-                    asked = True
-                    self._tell(plan, ["hold"])
-                if time.monotonic() - pinged > PING:
-                    pinged = time.monotonic()
+                    watch.judge(now)
+                    if talk.pausing:
+                        watch.moved = now
+                    if watch.hung(now):
+                        raise self._hung(plan, watch, talk)
+                if words is not None and now - polled > POLL:
+                    polled = now
+                    for word, values in words():
+                        talk.ask(word, values)
+                if self.ended_for is None:
+                    self.ended_for = ("asked" if stop is not None and stop.is_set() else "notice" if stop is not None and watch.leaving
+                                      else "growth" if growth is not None and growth.due(now) else None)
+                    if self.ended_for:
+                        talk.ask("stop")
+                on(*talk.next())
+                if now - pinged > PING:
+                    pinged = now
                     self._tell(plan, ["ping"])
             return [watch.results[r] for r in range(watch.world)]
         except BaseException:
             self._end(plan)
             raise
+        finally:
+            self._unheard = talk.unheard
+
+    def spare(self) -> int:
+        """Workers that are free for this gang beside those that it holds, as far as its maximum; none while other runs wait."""
+        return self.client.run_on_scheduler(leases.spare, self.run, self.maximum - len(self.workers))
+
+    def _hung(self, plan: dict[str, Any], watch: Watch, talk: Agreement) -> RankError:
+        """The error of ranks that hang, with the stacks that they showed. Their control threads work still."""
+        talk.ask("stacks")
+        shown: dict[int, dict[str, Any]] = {}
+        for message in talk.next()[0]:
+            self._tell(plan, message)
+        deadline = time.monotonic() + STACKS_SECONDS
+        while len(shown) < watch.world and time.monotonic() < deadline:
+            for message in self._waiting(0.25):
+                if message.get("token") == plan["token"]:
+                    for said in talk.take(message)[1]:
+                        if said["kind"] == "stacks":
+                            shown = {r["rank"]: r for r in said["ranks"]}
+        return watch.standing(shown or talk.showing)
 
     def _waiting(self, seconds: float) -> Iterator[dict[str, Any]]:
         """All that was said by now, in order, the first waited for."""
@@ -191,7 +234,7 @@ class Gang:
                            "local_world": hosts.count(h), "node": nodes.index(h),
                            "log": str(self.logs / f"rank-{r}.log")} for r, (address, h) in enumerate(workers)]}
 
-    def _start(self, plan: dict[str, Any], watch: _Watch) -> list[dict[str, Any]]:
+    def _start(self, plan: dict[str, Any], watch: Watch) -> list[dict[str, Any]]:
         addresses = [r["worker"] for r in plan["ranks"]]
         answers = self.client.run(host.start, plan, workers=addresses, on_error="return")
         pids: dict[int, int] = {}
@@ -220,96 +263,30 @@ class Gang:
                 self.client.run(function, *arguments, workers=workers, on_error="ignore")
 
 
-_OURS = ("beat", "port", "held", "done", "error", "ended", "lost", "notice")
-"""Kinds of message that the watch takes for itself."""
+class _Growth:
+    """Whether a gang has had more workers at hand for long enough; asks the scheduler every two seconds."""
+
+    def __init__(self, gang: Gang):
+        self.gang, self.asked, self.since = gang, time.monotonic(), None
+
+    def due(self, now: float) -> bool:
+        if now - self.asked > 2:
+            self.asked = now
+            with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to spare
+                self.since = (self.since or now) if self.gang.spare() > 0 else None
+        return self.since is not None and now - self.since > GROW_AFTER
 
 
-class _Watch:
-    """What is known of a started gang; decides, and acts on nothing."""
-
-    def __init__(self, plan: dict[str, Any]):
-        self.token, self.world = plan["token"], plan["world"]
-        self.workers = {r["rank"]: r["worker"] for r in plan["ranks"]}
-        self.results: dict[int, Any] = {}
-        self.beats: dict[int, float] = {}
-        self.held: dict[int, int] = {}
-        self.ended: set[int] = set()
-        self.failed: list[dict[str, Any]] = []
-        self.died: dict[int, str] = {}
-        self.first_fault: float | None = None
-        self.leaving: set[int] = set()
-        self.gone: set[int] = set()
-
-    @property
-    def complete(self) -> bool:
-        return len(self.results) == self.world
-
-    def begin(self, now: float) -> None:
-        self.beats = {r: max(now, self.beats.get(r, 0)) for r in range(self.world)}
-
-    def take(self, message: dict[str, Any], now: float) -> list[list]:
-        """Note a message; returns what must be told to all ranks."""
-        if message["kind"] == "lost":  # a worker may leave right behind its rank's last word: what is done stays done
-            self.gone |= {r for r, w in self.workers.items() if w == message["worker"] and r not in self.results}
-            return []
-        if message.get("token") != self.token:
-            return []
-        rank, kind = message["rank"], message["kind"]
-        self.beats[rank] = now
-        if kind == "port":
-            return [["port", message["port"]]]
-        if kind == "held":
-            self.held[rank] = message["step"]
-            if len(self.held) == self.world:
-                # One further than any has begun: a rank that has begun the furthest step may be behind its end already and
-                # wait before the next, while another is still in it. Both must meet the word to stop inside the same step.
-                return [["release", max(self.held.values()) + 1]]
-        elif kind == "notice":
-            self.leaving.add(rank)
-        elif kind == "done":
-            self.results[rank] = message["value"]
-        elif kind == "error":
-            self.first_fault = self.first_fault or now
-            self.failed.append(message["error"] | {"rank": rank})
-        elif kind == "ended" and rank not in self.results:
-            self.first_fault = self.first_fault or now
-            self.ended.add(rank)
-            if all(f["rank"] != rank for f in self.failed):
-                self.died[rank] = f"rank {rank} {_ended(message['status'])}"
-        return []
-
-    def judge(self, now: float) -> None:
-        """Raise when the gang can't go on.
-
-        A rank whose peer is gone fails too, in a collective: so an error is believed to be the work's own only when
-        it does not speak of the connection, and otherwise the peer's end is waited for.
-        """
-        if self.gone:
-            raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in self.gone}))} left", tuple(sorted(self.gone)))
-        own = [f for f in self.failed if not f.get("peer")]
-        # What the others have to say of it, the curve up to there for one, may be on its way.
-        if own:
-            if len(self.failed) == self.world or now - self.first_fault > LAST_WORDS:
-                raise RankError(own[0])
-            return
-        if self.died:
-            raise RankLost("; ".join(self.died.values()), tuple(self.died))
-        if self.failed and self.first_fault is not None and now - self.first_fault > 5:
-            raise RankLost(f"rank {self.failed[0]['rank']} lost the connection: {self.failed[0]['what']}")
-        silent = [r for r, at in self.beats.items() if r not in self.results and now - at > SILENCE]
-        if silent:
-            raise RankLost(f"rank {', '.join(map(str, silent))} was silent for {SILENCE:g} s", tuple(silent))
-
-
-def _ended(status: int | None) -> str:
-    """How a process ended, in words.
+def _why(answer: Mapping[str, Any], few: bool) -> str:
+    """What a claim waits for, in words.
 
     Examples
     --------
-    >>> _ended(-9), _ended(1)
-    ('was killed (SIGKILL)', 'ended with status 1')
+    >>> _why({"present": 2, "holders": ["a"], "ahead": ["b"]}, few=False)
+    'held by a; b waits for longer'
     """
-    if status is not None and status < 0:
-        with contextlib.suppress(ValueError):
-            return f"was killed ({signal.Signals(-status).name})"
-    return f"ended with status {status}"
+    if few:
+        return f"{answer['present']} are there"
+    held = f"held by {', '.join(answer['holders'])}" if answer["holders"] else ""
+    ahead = f"{', '.join(answer['ahead'])} wait{'s' * (len(answer['ahead']) == 1)} for longer" if answer["ahead"] else ""
+    return "; ".join(filter(None, (held, ahead)))

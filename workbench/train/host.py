@@ -71,7 +71,12 @@ class RankHost(WorkerPlugin):
                 self.newest[plan["run"]] = plan["attempt"]
                 self.heard[plan["token"]] = time.monotonic()
                 self.topics[plan["token"]] = plan["topic"]
-                child = self.forkserver.fork("workbench.train.rank:main", argument, log=Path(rank["log"]))
+                python = plan["argument"].get("python")
+                if python:  # a rank in another environment: its Python takes the forked process over
+                    child = self.forkserver.fork("workbench.train.rank:elsewhere", {"python": python}, log=Path(rank["log"]))
+                    child.connection.send(argument | {"folder": os.getcwd()})
+                else:
+                    child = self.forkserver.fork("workbench.train.rank:main", argument, log=Path(rank["log"]))
                 self.ranks[plan["token"], rank["rank"]] = child
             threading.Thread(target=self._listen, args=(plan["topic"], plan["token"], rank["rank"], child, rank["log"]),
                              name=f"rank-{rank['rank']}", daemon=True).start()

@@ -34,7 +34,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         path, broken = checkpoints.newest(folder)
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
-            bad.unlink(missing_ok=True)
+            checkpoints.remove(bad)
         step = checkpoints.step_of(path) if path else 0
         fruitless = fruitless + 1 if step == began_at else 0
         began_at = step
@@ -137,10 +137,7 @@ def _take_over(run: RunContext, folder: Path) -> None:
         return
     path, _ = checkpoints.newest(run.workspace.path("runs", before.id, "checkpoints"))
     if path:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{path.name}"
-        shutil.copyfile(path, partial)
-        partial.rename(folder / path.name)
+        checkpoints.copy(path, folder)
         scored = run.workspace.path("runs", before.id, BEFORE)
         if scored.exists():
             shutil.copyfile(scored, run.directory / BEFORE)

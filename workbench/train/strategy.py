@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
 
-from . import checkpoints
+from .states import ShardedStates
 
 DDP_OPTIONS = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
 """Options of torch's DistributedDataParallel: a Llama's buffers are constants, so nothing of them is sent each step."""
@@ -55,7 +54,7 @@ class RankEnvironment(ClusterEnvironment):
         return int(os.environ["NODE_RANK"])
 
 
-class RankDDP(DDPStrategy):
+class RankDDP(ShardedStates, DDPStrategy):
     """DDP over a process group that stands already: one device a rank, whatever share of the ranks a host has.
 
     A launcher would start processes and set their threads. ``_configure_launcher`` is Lightning's private hook for it:
@@ -85,16 +84,3 @@ class RankDDP(DDPStrategy):
 
     def set_world_ranks(self) -> None:
         rank_zero_only.rank = int(os.environ["RANK"])
-
-
-class AtomicCheckpoints(CheckpointIO):
-    """Lightning's states through ``checkpoints``: whole or not at all, with a digest, no code inside."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:  # noqa: ARG002
-        checkpoints.save(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
-        return checkpoints.load(Path(path))
-
-    def remove_checkpoint(self, path: str | os.PathLike) -> None:
-        Path(path).unlink(missing_ok=True)

@@ -6,12 +6,16 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from ...errors import NotFoundError
+from ...errors import NotFoundError, SourceError
 from ...workspace import Workspace
 
 SOURCES = {
     "python-docs": "workbench.data.sources.python_docs",
     "digits": "workbench.data.sources.digits",
+    "moving-digits": "workbench.data.sources.moving_digits",
+    "images": "workbench.data.sources.images",
+    "tunes": "workbench.data.sources.tunes",
+    "questions": "workbench.data.sources.questions",
     "files": "workbench.data.sources.files",
 }
 """kind -> module that satisfies ``Source``; a new source is a file here, a line here and a class in ``spec.py``."""
@@ -43,10 +47,14 @@ class Record(NamedTuple):
 
 
 class Source(Protocol):
-    """What a source's module offers."""
+    """What a source's module offers.
+
+    What its texts are, if they are no plain text, it says by ``form(source, workspace)``: ``chat``, ``preference``, ``abc`` or ``midi``.
+    What more a manifest should tell, by ``facts(source, workspace)``.
+    """
 
     MODALITY: str
-    """``text`` or ``image``"""
+    """``text``, ``image`` or ``clip``"""
 
     def inputs(self, source: Any, workspace: Workspace) -> dict[str, str]:
         """Name -> digest of everything that may be read; quick; refuses what can't be read with ``SourceError``."""
@@ -66,3 +74,21 @@ def source_module(kind: str) -> Source:
     if kind not in SOURCES:
         raise NotFoundError.of("source", kind, SOURCES)
     return importlib.import_module(SOURCES[kind])  # type: ignore[return-value]
+
+
+def form_of(spec: Any, workspace: Workspace) -> str:
+    """The form of the records that a spec's sources give: ``text``, ``chat``, ``preference``, ``abc``, ``midi``; else the modality.
+
+    Raises
+    ------
+    SourceError
+        Where the sources differ.
+    """
+    found = {}
+    for source in spec.sources:
+        module = source_module(source.kind)
+        found[module.form(source, workspace) if hasattr(module, "form") else module.MODALITY] = source.kind
+    if len(found) > 1:
+        raise SourceError("records of several forms can't be in one dataset", where=spec.name,
+                          received=", ".join(f"{form} from {kind}" for form, kind in found.items()), hint="Make a dataset of each")
+    return next(iter(found))

@@ -1,7 +1,8 @@
-"""Files by path or glob: which they are; what is in them is read by ``formats``."""
+"""Files by path or glob: which they are and of which form; what is in them is read by ``formats``."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import os
@@ -12,7 +13,7 @@ from ...errors import SourceError
 from ...workspace import Workspace
 from ..fingerprints import digest_files
 from ..spec import Files
-from . import Record, Unit, formats
+from . import Record, Unit, formats, tunebooks
 
 MODALITY = "text"
 LOOKED_INTO = 64
@@ -25,15 +26,45 @@ def inputs(source: Files, workspace: Workspace) -> dict[str, str]:
     if not any(unit.weight for unit in found):
         raise SourceError("is empty" if len(found) == 1 else f"all {len(found)} files are empty", where=_shown(source),
                           hint="A dataset needs at least a few paragraphs of text")
+    common = form(source, workspace)
     for unit in found[:LOOKED_INTO]:
-        formats.check(unit)
+        formats.check(_of_form(unit, common))
     digests = digest_files(workspace, [u.path for u in found])
     return {u.name: digests[u.path] for u in found}
 
 
 def units(source: Files, workspace: Workspace) -> list[Unit]:
     """A file each, by path."""
-    return _resolved(source, workspace)
+    common = form(source, workspace)
+    return [_of_form(unit, common) for unit in _resolved(source, workspace)]
+
+
+def form(source: Files, workspace: Workspace) -> str:
+    """What the records are: as the spec says, else what the first files hold.
+
+    Raises
+    ------
+    SourceError
+        Where files hold records of several forms.
+    """
+    if source.form != "auto":
+        return source.form
+    found: dict[str, str] = {}
+    for unit in [u for u in _resolved(source, workspace) if u.weight][:LOOKED_INTO]:
+        with contextlib.suppress(SourceError):  # what can't be read is told when it is checked or read
+            found.setdefault(formats.form_of(unit), unit.name)
+    if len(found) > 1:
+        raise SourceError("files hold records of several forms", where=_shown(source),
+                          received=", ".join(f"{name} holds {form}" for form, name in found.items()),
+                          allowed="one form in a dataset", hint="Name the files of one form, or say form: text where all is plain text")
+    return next(iter(found), "text")
+
+
+def _of_form(unit: Unit, form: str) -> Unit:
+    if (unit.options["format"] in tunebooks.READERS) != (form in tunebooks.READERS) or (form == "abc" and unit.options["format"] != "abc"):
+        raise SourceError(f"holds no {form}", where=unit.name, received=unit.options["format"],
+                          hint="Say which files are meant, or leave form out")
+    return unit._replace(options={**unit.options, "form": form})
 
 
 def read(unit: Unit) -> Iterator[Record]:

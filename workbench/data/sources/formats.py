@@ -1,4 +1,4 @@
-"""What a file holds: txt and Markdown cut into records, JSONL, CSV and Parquet row by row."""
+"""What a file holds: txt and Markdown cut into records, JSONL, CSV and Parquet row by row, tunes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import json
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ... import chats
 from ...errors import SourceError, near
-from . import Record, Unit
+from . import Record, Unit, conversations, tunebooks
 
 ENDINGS = {".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".jsonl": "jsonl", ".ndjson": "jsonl",
-           ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-"""ending -> format; each but Parquet may have ``.gz`` behind it."""
+           ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".abc": "abc", ".mid": "midi", ".midi": "midi"}
+"""ending -> format; each but Parquet and MIDI may have ``.gz`` behind it."""
 PIECE = 1_000
 """Characters after which a new record begins at the next paragraph."""
 LONGEST = 4_000
@@ -39,14 +41,14 @@ def of(path: Path) -> str | None:
     name = path.name.lower()
     inner = name.removesuffix(".gz")
     found = ENDINGS.get(Path(inner).suffix)
-    return None if found == "parquet" and inner != name else found
+    return None if found in ("parquet", "midi") and inner != name else found
 
 
 def check(unit: Unit) -> None:
-    """Look at the beginning of a file: refuse what has no text column or can't be opened."""
+    """Look at the beginning of a file: refuse what has no text column, no chat of the layout that it seems to have, or can't be opened."""
     if unit.weight and unit.options["format"] in _COLUMNS:
         with _readable(unit):
-            _text_column(unit)
+            _taking(unit)
 
 
 def read(unit: Unit) -> Iterator[Record]:
@@ -55,6 +57,16 @@ def read(unit: Unit) -> Iterator[Record]:
         with _readable(unit):
             for record in _READERS[unit.options["format"]](unit):
                 yield _checked(record)
+
+
+def form_of(unit: Unit) -> str:
+    """What the records of a file are: ``text``, ``chat``, ``preference``, ``abc`` or ``midi``."""
+    if unit.options["format"] not in _COLUMNS:
+        return unit.options["format"] if unit.options["format"] in tunebooks.READERS else "text"
+    if unit.options.get("text") is not None or not unit.weight:
+        return "text"
+    with _readable(unit):
+        return conversations.form_of(_first_rows(unit))
 
 
 def pieces(text: str, first_line: int = 1) -> Iterator[tuple[int, int, str]]:
@@ -154,13 +166,13 @@ def sections(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def _read_jsonl(unit: Unit) -> Iterator[Record]:
-    column = _text_column(unit)
+    take, _ = _taking(unit)
     for number, row, fault in _json_rows(unit):
         place = f"line {number}"
         if fault:
             yield Record(unit.name, place, row, reason=fault[0], detail=f"{place}: {fault[1]}")
         else:
-            yield _row_record(unit, place, {"": row} if isinstance(row, str) else row, "" if isinstance(row, str) else column)
+            yield take(place, row)
 
 
 def _json_rows(unit: Unit) -> Iterator[tuple[int, Any, tuple[str, str] | None]]:
@@ -183,12 +195,12 @@ def _json_rows(unit: Unit) -> Iterator[tuple[int, Any, tuple[str, str] | None]]:
 
 
 def _read_csv(unit: Unit) -> Iterator[Record]:
-    column = _text_column(unit)
+    take, _ = _taking(unit)
     for line, row, fault in _csv_rows(unit):
         if fault:
             yield Record(unit.name, f"line {line}", row, reason="broken row", detail=f"line {line}: {fault}")
         else:
-            yield _row_record(unit, f"line {line}", row, column)
+            yield take(f"line {line}", row)
 
 
 def _csv_rows(unit: Unit) -> Iterator[tuple[int, Any, str | None]]:
@@ -220,17 +232,29 @@ def _csv_rows(unit: Unit) -> Iterator[tuple[int, Any, str | None]]:
 def _read_parquet(unit: Unit) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
-    column = _text_column(unit)
+    take, wanted = _taking(unit)
     table = pq.ParquetFile(unit.path)
-    names = [column, *({"label"} & set(table.schema_arrow.names) - {column})]
+    names = [name for name in table.schema_arrow.names if name in (*wanted, "label")]
     row = 0
     for batch in table.iter_batches(batch_size=4096, columns=names):
         for values in batch.to_pylist():
             row += 1
-            yield _row_record(unit, f"row {row}", values, column)
+            yield take(f"row {row}", values)
 
 
-def _row_record(unit: Unit, place: str, row: dict[str, Any], column: str | None) -> Record:
+def _taking(unit: Unit) -> tuple[Callable[[str, Any], Record], tuple[str, ...]]:
+    """What makes a record of a row, by its place, in the form that the file's records have; and the columns that it needs."""
+    form = unit.options.get("form") or form_of(unit)
+    if form in chats.FORMS:
+        layout = conversations.layout(unit, _first_rows(unit), form)
+        return partial(conversations.record, unit, expected=layout), (*conversations.LAYOUTS[layout], *conversations.BESIDE[layout])
+    column = _text_column(unit)
+    return partial(_row_record, unit, column=column), (column,)
+
+
+def _row_record(unit: Unit, place: str, row: Any, column: str | None) -> Record:
+    if isinstance(row, str):  # JSONL of bare strings
+        return Record(unit.name, place, row)
     text, label = row.get(column), row.get("label")
     if isinstance(label, str) and re.fullmatch(r"-?\d{1,18}", label):
         label = int(label)
@@ -356,4 +380,4 @@ def _readable(unit: Unit) -> Iterator[None]:
 
 
 _READERS: dict[str, Any] = {"text": _read_text, "markdown": _read_markdown, "jsonl": _read_jsonl, "csv": _read_csv,
-                            "parquet": _read_parquet}
+                            "parquet": _read_parquet, **tunebooks.READERS}

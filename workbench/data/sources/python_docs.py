@@ -55,7 +55,7 @@ def read(unit: Unit) -> Iterator[Record]:
     with open(unit.path, "rb") as file:
         raw = file.read()
     try:
-        code = _decoded(raw)
+        code = decoded(raw)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SyntaxWarnings are for the authors of that code
             tree = ast.parse(code)
@@ -123,7 +123,7 @@ def _modules(source: PythonDocs) -> list[_Module]:
     stdlib = sysconfig.get_path("stdlib")
     if not os.path.isdir(stdlib):
         raise SourceError("the standard library lies in no directory", where="python-docs", received=stdlib)
-    found = list(_below(stdlib, ""))
+    found = list(below(stdlib, ""))
     for package in sorted(set(source.packages) or _own_packages()):
         found += _package(package)
     unique = {m.path: m for m in found}
@@ -136,7 +136,7 @@ def _modules(source: PythonDocs) -> list[_Module]:
     return chosen
 
 
-def _below(folder: str, prefix: str) -> Iterator[_Module]:
+def below(folder: str, prefix: str) -> Iterator[_Module]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
@@ -144,14 +144,14 @@ def _below(folder: str, prefix: str) -> Iterator[_Module]:
                 name = name.removesuffix(".__init__") if prefix else name
                 yield _Module(sha256(name.encode()).hexdigest(), name, entry.path, entry.stat().st_size)
             elif entry.name.isidentifier() and entry.name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path, f"{prefix}{entry.name}.")
+                yield from below(entry.path, f"{prefix}{entry.name}.")
 
 
 def _package(name: str) -> list[_Module]:
     for top in (name, *_tops(name)):
         found = importlib.util.find_spec(top) if top.isidentifier() else None
         if found and found.submodule_search_locations:
-            return [m for folder in found.submodule_search_locations if os.path.isdir(folder) for m in _below(folder, f"{top}.")]
+            return [m for folder in found.submodule_search_locations if os.path.isdir(folder) for m in below(folder, f"{top}.")]
         if found and found.origin and found.origin.endswith(".py"):
             return [_Module(sha256(top.encode()).hexdigest(), top, found.origin, os.stat(found.origin).st_size)]
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
@@ -213,7 +213,7 @@ def _inside(module: str, objects: list[_Object], line: int) -> str:
     return f"{module}.{name}" if name else module
 
 
-def _decoded(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
     if not re.match(rb"(?:\xef\xbb\xbf)?(?:[^\n]*\n)?[ \t\f]*#.*coding[:=]", raw[:300]):
         return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     return importlib.util.decode_source(raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import minhash
+from .. import forms, minhash
 from ..minhash import Sketch
 from ..spec import NearDuplicates
 from . import Decision
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def sketch(step: NearDuplicates, records: pa.Table, folder: Path) -> None:
     """MinHash bands and hashed shingles of each record."""
-    Sketch.of(records["id"].to_pylist(), records["text"].to_pylist(), words=step.words, threshold=step.threshold).save(folder)
+    Sketch.of(records["id"].to_pylist(), forms.compared(records), words=step.words, threshold=step.threshold).save(folder)
 
 
 def decide(step: NearDuplicates, folders: list[Path], keep: frozenset[str]) -> Decision:
