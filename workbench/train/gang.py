@@ -154,10 +154,10 @@ class Gang:
         pinged = polled = time.monotonic()
 
         def on(told: list[list], said: list[dict[str, Any]]) -> None:
+            for message in said:  # first: what is recorded before any rank knows of it can't be lost with the driver
+                on_message(message)
             for message in told:
                 self._tell(plan, message)
-            for message in said:
-                on_message(message)
 
         try:
             on_message({"kind": "started", "ranks": self._start(plan, watch)})
