@@ -133,7 +133,7 @@ def tell(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, 
             break
         time.sleep(0.1)
     if as_json:
-        print_json({"run": run.id, "word": word, "answer": answer and {"name": answer.name, **answer.data}})
+        print_json({"run": run.id, "word": word, "answer": answer and {"name": answer.name, "step": answer.step, **answer.data}})
     elif answer is None:
         say(f"{run.id} has not answered yet: it is {run.state}. Its events will show it")
     elif word == "stacks":
@@ -143,7 +143,7 @@ def tell(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, 
                 say(f"  {thread['thread']}: {thread['at']}")
                 say(thread["stack"].rstrip())
     else:
-        say(f"{run.id}: {_SAID[word].format(run=run.id, **answer.data, **answer.data.get('values', {}))}")
+        say(f"{run.id}: {_SAID[word].format(run=run.id, step=answer.step, **answer.data, **answer.data.get('values', {}))}")
 
 
 _ANSWERS = {"pause": "paused", "on": "resumed", "stacks": "stacks", "profile": "profiling", "set": "changed"}

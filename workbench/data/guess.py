@@ -26,8 +26,9 @@ def guess(source: Files, workspace: Workspace) -> dict[str, Any]:
 
     Returns
     -------
-    ``files`` (the first of them, each with ``name``, ``bytes``, ``format``, ``form``, ``encoding``, ``columns``, ``text``,
-    ``records``, ``exact``, ``first``, and ``problem`` and ``offer`` where something is wrong), ``count``, ``bytes``, ``records``, ``exact``.
+    ``files`` (the first of them, each with ``name``, ``bytes``, ``format``, ``form``, ``encoding``, ``columns``,
+    ``text``, ``records``, ``exact``, ``first``, and ``problem`` and ``offer`` where something is wrong), ``count``, ``bytes``,
+    ``records``, ``exact``.
 
     Raises
     ------

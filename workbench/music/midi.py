@@ -9,7 +9,7 @@ from collections import defaultdict
 from fractions import Fraction
 
 from ..errors import SourceError
-from .tune import MOST, Note, Tune, settled
+from .tune import Note, Tune, settled
 
 TICKS = 480
 """Ticks a beat, where nothing shorter is needed."""
@@ -68,9 +68,7 @@ def read_midi(data: bytes, *, name: str = "tune") -> Tune:
     except (OSError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError, mido.KeySignatureError) as error:
         raise SourceError("is a damaged MIDI file", where=f"{name}, byte {stream.tell()}", received=str(error) or type(error).__name__,
                           hint="Copy it again") from None
-    if len(notes) > MOST:
-        raise SourceError("is longer than any tune", where=name, received=f"{len(notes):,} notes", allowed=f"{MOST:,} notes")
-    return Tune(settled(notes), told.get("metre", (4, 4)), told.get("tempo", 120.0), told.get("title", ""))
+    return Tune(settled(notes, name), told.get("metre", (4, 4)), told.get("tempo", 120.0), told.get("title", ""))
 
 
 def _notes(file) -> tuple[list[Note], dict]:

@@ -11,6 +11,8 @@ from ..errors import SourceError
 from .repeats import Mark, unfolded
 from .tune import MOST, Note, Tune, settled
 
+BARS = 5_000
+"""Bar lines of the longest tune that is taken, repeats not played."""
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1}
 _MODES = {"maj": 0, "ion": 0, "": 0, "mix": -1, "dor": -2, "m": -3, "min": -3, "aeo": -3, "phr": -4, "loc": -5, "lyd": 1}
@@ -62,7 +64,7 @@ def read_abc(text: str, *, name: str = "tune", lenient: bool = False) -> Tune:
         notes = _placed(unfolded(reader.found))
     except OverflowError:
         raise SourceError("is longer than any tune", where=name, allowed=f"{MOST:,} notes with repeats played") from None
-    return Tune(settled(notes), reader.metre or (4, 4), reader.tempo, reader.title)
+    return Tune(settled(notes, name), reader.metre or (4, 4), reader.tempo, reader.title)
 
 
 def signature(key: str) -> dict[str, int] | None:
@@ -105,6 +107,7 @@ class _Reader:
     line: int = 0
     at: int = 0
     bar: int = 1
+    marks: int = 0
     heard: bool = False
     """a sound since the last bar line"""
     signs: dict[int, int] = field(default_factory=dict)
@@ -296,6 +299,9 @@ class _Reader:
             raise self._fault("no bar line", line[self.at:self.at + 3], "|, ||, |], |:, :|, :: or [1")
         self.at += len(bar)
         left, right = bar.startswith(":"), bar.endswith(":")
+        self.marks += 1
+        if self.marks > BARS:
+            raise self._fault("is longer than any tune", None, f"{BARS:,} bars")
         if left:
             self.found.append(Mark("end"))
         if right:

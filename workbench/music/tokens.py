@@ -72,9 +72,9 @@ def read_tokens(text: str, *, name: str = "tune", lenient: bool = False) -> Tune
             elif pitch is not None:
                 raise fault("the note before has no duration", match, f"d after n{pitch}")
             elif word[2]:
+                if word[2] == "b" and int(word[3]) > at:
+                    raise fault("before the beginning", match, f"at most b{at}")
                 at += int(word[3]) * (1 if word[2] == "r" else -1)
-                if at < 0:
-                    raise fault("before the beginning", match, f"at most b{at + int(word[3])}")
             elif word[4]:
                 tempo = float(min(max(int(word[4]), 5), 1000))
             elif not int(word[5]) or int(word[6]) not in (1, 2, 4, 8, 16, 32, 64):
@@ -84,7 +84,7 @@ def read_tokens(text: str, *, name: str = "tune", lenient: bool = False) -> Tune
     except SourceError:
         if not lenient:
             raise
-    return Tune(settled(notes), metre, tempo)
+    return Tune(settled(notes, name), metre, tempo)
 
 
 def _lengthen(notes: list[Note], pitch: int | None, at: int, steps: int, match: re.Match, fault) -> int:

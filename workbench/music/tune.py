@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
+from ..errors import SourceError
+
 MOST = 50_000
 """Notes of the longest tune that is taken: a file of a few bytes may ask for more."""
+LONGEST = 20_000
+"""Beats of the longest tune that is taken, some three hours."""
 
 
 class Note(NamedTuple):
@@ -37,10 +41,15 @@ class Tune(NamedTuple):
         return float(self.beats) * 60 / self.tempo
 
 
-def settled(notes: Iterable[Note]) -> tuple[Note, ...]:
+def settled(notes: Iterable[Note], name: str = "tune") -> tuple[Note, ...]:
     """Notes as an instrument can play them: by start and pitch, and no pitch struck twice at once.
 
     A note that is struck again while it sounds ends there; of two that begin together the longer stays.
+
+    Raises
+    ------
+    SourceError
+        Where it is longer than any tune.
 
     Examples
     --------
@@ -59,6 +68,10 @@ def settled(notes: Iterable[Note]) -> tuple[Note, ...]:
                 found[before] = other._replace(length=note.start - other.start)
         last[note.pitch] = len(found)
         found.append(note)
+    beats = max((n.start + n.length for n in found), default=Fraction(0))
+    if len(found) > MOST or beats > LONGEST:
+        raise SourceError("is longer than any tune", where=name, received=f"{len(found):,} notes, {float(beats):,.0f} beats",
+                          allowed=f"{MOST:,} notes, {LONGEST:,} beats")
     return tuple(found)
 
 

@@ -26,8 +26,8 @@ HANG = 600.0
 """Seconds without a step after which a training counts as hung, where its plan names no others (``hang_seconds``)."""
 STACKS_SECONDS = 5.0
 """Seconds that ranks get to show where they stand."""
-GROW_AFTER = 10.0
-"""Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them."""
+GROW_AFTER, GROW_LOOK = 10.0, 2.0
+"""Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them; and between looks."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 POLL = 0.2
@@ -154,10 +154,10 @@ class Gang:
         pinged = polled = time.monotonic()
 
         def on(told: list[list], said: list[dict[str, Any]]) -> None:
+            for message in said:  # first: what is recorded before any rank knows of it can't be lost with the driver
+                on_message(message)
             for message in told:
                 self._tell(plan, message)
-            for message in said:
-                on_message(message)
 
         try:
             on_message({"kind": "started", "ranks": self._start(plan, watch)})
@@ -264,13 +264,13 @@ class Gang:
 
 
 class _Growth:
-    """Whether a gang has had more workers at hand for long enough; asks the scheduler every two seconds."""
+    """Whether a gang has had more workers at hand for long enough; asks the scheduler now and then."""
 
     def __init__(self, gang: Gang):
         self.gang, self.asked, self.since = gang, time.monotonic(), None
 
     def due(self, now: float) -> bool:
-        if now - self.asked > 2:
+        if now - self.asked > GROW_LOOK:
             self.asked = now
             with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to spare
                 self.since = (self.since or now) if self.gang.spare() > 0 else None

@@ -69,7 +69,7 @@ class Piece:
 
 
 def taken_apart(state: Mapping[str, Any], steady: frozenset[int] = frozenset()) -> tuple[Any, list[Piece]]:
-    """A state's tensors, and the rest with a mark where each was.
+    """A state's tensors, and the rest with a mark where each was; one that stands in several places is one tensor.
 
     Parameters
     ----------
@@ -83,16 +83,21 @@ def taken_apart(state: Mapping[str, Any], steady: frozenset[int] = frozenset()) 
     (3, 'w', (40, 40), True)
     """
     found: dict[str, tuple[torch.Tensor, bool]] = {}
+    tied: dict[tuple, str] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, torch.Tensor):
             value = value.detach()
             if not isinstance(value, DTensor) and (value.numel() * value.element_size() <= SMALL or value.dtype not in _DTYPES):
                 return value.cpu().clone()
+            local = value.to_local() if isinstance(value, DTensor) else value
+            key = (local.data_ptr(), local.dtype, tuple(local.shape), local.stride(), tuple(value.shape))
+            if local.numel() and key in tied:
+                return {_MARK: tied[key]}
             name = ".".join(path)
             while name in found:
                 name += "'"
-            local = value.to_local() if isinstance(value, DTensor) else value
+            tied[key] = name
             found[name] = value, path[0] == "optimizer_states" or local.data_ptr() in steady
             return {_MARK: name}
         if isinstance(value, Mapping):

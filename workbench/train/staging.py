@@ -70,4 +70,4 @@ def copy(tensor: torch.Tensor, room: memoryview) -> None:
 def step_back() -> None:
     """Let this thread work only while a core has nothing better to do."""
     with contextlib.suppress(OSError, AttributeError):  # Linux counts niceness by thread; elsewhere it stays as it is
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
