@@ -50,6 +50,47 @@ def parse_set(settings: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
+def swept(axes: Sequence[str] | None) -> dict[str, Any] | None:
+    """A sweep over ``PATH=V1,V2`` (values) and ``PATH=LOW..HIGH`` (numbers between; over a hundredfold and more by their logarithm).
+
+    Every combination where all are values, else TPE.
+
+    Examples
+    --------
+    >>> swept(["seed=0,1", "model.size=100K,1M"])
+    {'over': {'seed': [0, 1], 'model.size': ['100K', '1M']}, 'how': 'grid'}
+    >>> swept(["learning_rate=1e-4..1e-1"])
+    {'over': {'learning_rate': {'low': 0.0001, 'high': 0.1, 'log': True, 'integer': False}}, 'how': 'tpe'}
+
+    Raises
+    ------
+    SpecError
+        For one that says neither.
+    """
+    from ..errors import Problem, SpecError
+    from ..spec import parse_value
+
+    if not axes:
+        return None
+    over, problems = {}, []
+    for axis in axes:
+        path, _, values = axis.partition("=")
+        low, span, high = values.partition("..")
+        if span:
+            ends = [parse_value(low), parse_value(high)]
+            if all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends):
+                over[path.strip()] = {"low": ends[0], "high": ends[1], "log": ends[0] > 0 and ends[1] / ends[0] >= 100,
+                                      "integer": all(isinstance(e, int) for e in ends)}
+                continue
+        elif values.strip():
+            over[path.strip()] = [parse_value(v) for v in values.split(",")]
+            continue
+        problems.append(Problem("--sweep", f"received {axis!r}; expected PATH=V1,V2 or PATH=LOW..HIGH, e.g. learning_rate=1e-3..1e-2"))
+    if problems:
+        raise SpecError(problems, source="command line")
+    return {"over": over, "how": "grid" if all(isinstance(v, list) for v in over.values()) else "tpe"}
+
+
 def build(word: str, given: str | None, fields: Mapping[str, Any], settings: Sequence[str] | None) -> Spec:
     """A spec from a file (or none), what options say, and ``--set``, in this order.
 

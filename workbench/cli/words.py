@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .launch import launch
-from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file
+from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file, swept
 
 BUILT_IN = ("python-docs", "digits", "moving-digits", "tunes", "questions")
 """Sources that ``workbench data`` takes by name."""
@@ -39,13 +39,15 @@ def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", 
 def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spec (YAML).")] = None,
           data: Data = None, name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
           dry_run: DryRun = False,
-          show_batch: ShowBatch = False) -> None:
-    """Train a language model on a dataset."""
+          show_batch: ShowBatch = False,
+          sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="PATH=VALUES", help=(
+              "Try values, each in a run of its own: learning_rate=1e-3,1e-2 or learning_rate=1e-4..1e-1. May stand often."))] = None) -> None:
+    """Train a model on a dataset."""
     if spec is not None and not is_spec_file(spec) and data is None:
         spec, data = None, spec  # `workbench train notes` says the same
     if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()):
         data = _only_dataset()
-    built = build("train", spec, {"data": data, "name": name}, set_)
+    built = build("train", spec, {"data": data, "name": name, "sweep": swept(sweep)}, set_)
     if show_batch:
         _show_batch(built, as_json=as_json)
     else:
@@ -116,7 +118,8 @@ EXAMPLES = (
     (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
             "workbench data my-data.yaml --dry-run", "workbench data ~/tickets.csv --preview 200")),
     (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
-             "workbench train --data notes --dry-run", "workbench train --data notes --show-batch")),
+             "workbench train --data notes --dry-run", "workbench train --data notes --sweep learning_rate=1e-3..3e-2 --set sweep.trials=8",
+             "workbench train --data notes --show-batch")),
     (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),
     (serve, ("workbench serve notes-lm", "workbench serve notes-lm@v1=90 notes-lm@v2=10 --name notes")),
     (monitor, ("workbench monitor", "workbench monitor --webhook http://127.0.0.1:9000/alerts")),

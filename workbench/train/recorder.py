@@ -14,6 +14,8 @@ from . import estimate
 from .cost import Meter, Rates, cost_words
 from .verdict import LastMinute
 
+VERDICT_SECONDS = 10.0
+"""Seconds between verdicts: what bounds a step for a moment is no news."""
 BEFORE = "before.json"
 """File in a run's directory: what held-out parts measured before the first step, amount and weight of each."""
 _ENDINGS = {"image/png": "png", "image/apng": "png", "audio/wav": "wav", "image/gif": "gif"}
@@ -36,7 +38,7 @@ class Recorder:
         self._vitals: dict[int, dict[str, Any]] = {}
         self.meter = Meter(run.directory, Rates.of(run.workspace.settings), run.spec.budget)
         self.minute = LastMinute()
-        self._bound, self._judged = "", 0.0
+        self._bound, self._judged = "", time.monotonic()
         self._said = 0.0
         self._lost: tuple[float, tuple[int, ...], int] | None = None
         self._before: list[list[float]] | None = None
@@ -80,7 +82,7 @@ class Recorder:
         self.minute.add(self._said, ranks)
         self.run.vitals(ranks)
         found = self.minute.verdict()
-        if found and (found["bound"] != self._bound or self._said - self._judged > 10):
+        if found and self._said - self._judged > (VERDICT_SECONDS if self._bound else 2):
             self._bound, self._judged = found["bound"], self._said
             self.run.mark("verdict", **found, spent=self.meter.spent)
 

@@ -16,6 +16,7 @@ from ..workspace import Workspace
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
 from .spec import TrainSpec
+from .trials import STUDY, refuse_values
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,6 +47,8 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
         found["data"], dataset = version.digest, Dataset(version.path)
     found |= _material(spec).refuse(spec, workspace, dataset)
     refuse_unpriced(spec, workspace.settings)
+    if spec.sweep is not None:
+        refuse_values(spec)
     cluster = workspace.settings.cluster
     if cluster.most is not None and spec.hardware.ranks > cluster.most:
         raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
@@ -63,6 +66,10 @@ def warm(client: Client) -> None:
 
 def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """Tokenise, train over the ranks until it is done whatever dies meanwhile, register the model."""
+    if spec.sweep is not None:
+        from .sweep import sweep
+
+        return sweep(spec, run)
     from ..runs import Run
     from ..tracking import Tracker
     from .gang import Gang
@@ -151,6 +158,8 @@ def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
     """The last checkpoint of a run that did not come to its end: what ``Run.resume`` goes on from."""
     from . import checkpoints
 
+    if (workspace.path("runs", entry.id, STUDY)).exists():
+        return {"step": 0, "words": "with the trials that are left"}
     found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
     if not found:
         return None

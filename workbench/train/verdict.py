@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 MINUTE = 60.0
-DATA_BOUND, LINK_BOUND, FULL = 0.1, 0.25, 0.92
-"""Shares of a step (of the memory) from which waiting for data, waiting for the other ranks, or memory is what to look at first."""
+DATA_BOUND, LINK_BOUND, STARVED, FULL = 0.1, 0.25, 0.25, 0.92
+"""Shares of a step (of the memory) from which waiting for data, for the other ranks, for a core, or memory is what to look at first."""
 UNEVEN = 1.3
 """Times that the slowest rank computes longer than the fastest, from which it is it that the others wait for."""
 
@@ -42,7 +42,7 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``bound`` (data, computing, exchange, memory), ``words``, ``do`` (what would help), ``ranks`` (for each, medians of its
+        ``bound`` (data, computing, exchange, busy, memory), ``words``, ``do`` (what would help), ``ranks`` (for each, medians of its
         figures); None where no step was told of.
 
     Examples
@@ -61,28 +61,35 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     ranks = []
     for rank, told in sorted(by_rank.items()):
         figures = {"rank": rank}
-        for name in ("step_seconds", "wait_seconds", "blocked_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds", "cpu",
-                     "memory", "memory_limit", "gpu_memory", "gpu_memory_limit"):
+        for name in ("step_seconds", "wait_seconds", "blocked_seconds", "starved_seconds", "forward_seconds", "backward_seconds",
+                     "optimizer_seconds", "cpu", "memory", "memory_limit", "gpu_memory", "gpu_memory_limit"):
             values = [t[name] for t in told if t.get(name) is not None]
             if values:
                 figures[name] = median(values)
         ranks.append(figures)
     step = median(r["step_seconds"] for r in ranks)
+    starved = median(r.get("starved_seconds", 0.0) for r in ranks) / step
     wait = max(r.get("wait_seconds", 0.0) for r in ranks) / step
     blocked = median(r.get("blocked_seconds", 0.0) for r in ranks) / step
     full = max(_full(ranks), default=0.0)
-    computing = [r.get("forward_seconds", 0.0) + r.get("backward_seconds", 0.0) - r.get("blocked_seconds", 0.0) for r in ranks]
-    bound, words, do = _words(wait, blocked, full, computing, ranks)
-    return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "full": full, "ranks": ranks}
+    computing = [r.get("forward_seconds", 0.0) + r.get("backward_seconds", 0.0) - r.get("blocked_seconds", 0.0)
+                 - r.get("starved_seconds", 0.0) for r in ranks]
+    bound, words, do = _words(wait, blocked, starved, full, computing, ranks)
+    return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "starved": starved, "full": full,
+            "ranks": ranks}
 
 
-def _words(wait: float, blocked: float, full: float, computing: list[float], ranks: list[dict[str, Any]]) -> tuple[str, str, str]:
+def _words(wait: float, blocked: float, starved: float, full: float, computing: list[float],
+           ranks: list[dict[str, Any]]) -> tuple[str, str, str]:
     if full >= FULL:
         return ("memory", f"memory-bound: {full:.0%} of the memory is taken".replace("%", " %"),
                 "Lower batch.sequences and raise batch.accumulate by as much, or set hardware.recompute=true")
     if wait >= DATA_BOUND and wait >= blocked:
         return ("data", f"data-bound: {wait:.0%} of a step is waiting for data".replace("%", " %"),
                 "Add loaders, or keep the data nearer")
+    if starved >= STARVED and starved >= blocked:
+        return ("busy", f"short of cores: {starved:.0%} of a step is waiting for one that others use".replace("%", " %"),
+                "End other work on the machine, or lower hardware.threads")
     if blocked >= LINK_BOUND:
         slowest = max(range(len(computing)), key=computing.__getitem__)
         if min(computing) > 0 and computing[slowest] / min(computing) >= UNEVEN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -10,24 +11,25 @@ import lightning.pytorch as pl
 import psutil
 import torch
 
-PARTS = ("wait", "forward", "backward", "blocked", "optimizer")
-"""Where the time of a step goes: waiting for data; the two passes; within the backward pass, standing still for the other ranks; the
-optimizer, with what else is done between the passes and the step's end."""
+PARTS = ("wait", "forward", "backward", "blocked", "starved", "optimizer")
+"""Where the time of a step goes: waiting for data; the two passes; within the backward pass, standing still for the other
+ranks, or for a core that others use; the optimizer, with what else is done between the passes and the step's end."""
 
 
 class Vitals(pl.Callback):
     """Share of a core, seconds of a step and of its parts, memory; told to the driver with each heartbeat.
 
-    The backward pass waits for the other ranks' gradients without using its thread, so on a CPU the time that passed less the
-    time that the thread used is the wait for them. A GPU's queue hides that: there the wait is what a step takes beyond the trial
-    step, which met no other rank.
+    The backward pass waits for the other ranks' gradients without using its thread, so on a CPU the time that passed, less the
+    time that the thread used and less that for which it stood in the kernel's queue for a core, is the wait for them. A GPU's
+    queue hides that: there the wait is what a step takes beyond the trial step, which met no other rank.
     """
 
     def __init__(self, module: pl.LightningModule, trial: float | None = None):
         self.module, self.trial = module, trial
         self.steps = 0
         self.spent = dict.fromkeys(PARTS, 0.0)
-        self._at = self._used = 0.0
+        self._at = self._used = self._queued = 0.0
+        self._queue: int | None = None
         self._before = (time.monotonic(), time.process_time(), 0, dict(self.spent))
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -36,18 +38,31 @@ class Vitals(pl.Callback):
     def on_before_backward(self, *_: Any) -> None:
         now = time.monotonic()
         self.spent["forward"] += now - self._at
-        self._at, self._used = now, time.thread_time()
+        self._at, self._used, self._queued = now, time.thread_time(), self._in_queue()
 
-    def on_after_backward(self, *_: Any) -> None:
+    def on_after_backward(self, trainer: pl.Trainer, *_: Any) -> None:
         now = time.monotonic()
         passed = now - self._at
         self.spent["backward"] += passed
-        self.spent["blocked"] += max(0.0, passed - (time.thread_time() - self._used))
+        queued = self._in_queue() - self._queued
+        self.spent["starved"] += queued
+        if trainer.world_size > 1:
+            self.spent["blocked"] += max(0.0, passed - (time.thread_time() - self._used) - queued)
         self._at = now
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         self.spent["optimizer"] += time.monotonic() - self._at
         self.steps += (index + 1) % module.share.accumulate == 0
+
+    def _in_queue(self) -> float:
+        """Seconds for which this thread was ready and had no core (Linux; 0 elsewhere)."""
+        try:
+            if self._queue is None:
+                self._queue = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+            return int(os.pread(self._queue, 64, 0).split()[1]) / 1e9 if self._queue >= 0 else 0.0
+        except (OSError, IndexError, ValueError):
+            self._queue = -1
+            return 0.0
 
     def __call__(self) -> dict[str, Any]:
         """``cpu`` (1: a whole core), ``step_seconds``, ``wait_seconds`` (for data), the other parts a step, ``memory`` and
