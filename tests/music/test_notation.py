@@ -47,7 +47,7 @@ def test_rests_and_chords_take_their_time():
 @pytest.mark.parametrize(("body", "played"), [
     ("|:C|D:|E|", "CDCDE"), ("C|D:|E:|", "CDCDEE"), ("|:C|1D:|2E|]", "CDCE"), ("|:C|[1 D:|[2 E|]", "CDCE"), ("|:C::D:|", "CCDD"),
     ("|:C|1,3 D:|2 E:|4 F|]", "CDCECDCF"), ("C||D:|E|", "CDDE"), ("|:C||D:|E", "CDCDE"), ("|:C|1D:|2E|:F:|", "CDCEFF"),
-    ("|:C\n|D:|\n|:E:|", "CDCDEE"), ("C|1D|", "CD")])
+    ("|:C\n|D:|\n|:E:|", "CDCDEE"), ("C|1D|", "CD"), ("|::CD::|E", "CDCDCDE")])
 def test_repeats_are_played(body, played):
     assert pitches(body) == pitches(" ".join(played))
 

@@ -305,7 +305,8 @@ class _Reader:
         if self.marks > BARS:
             raise self._fault("is longer than any tune", None, f"{BARS:,} bars")
         if left:
-            self.found.append(Mark("end"))
+            colons = len(bar) - len(bar.lstrip(":"))
+            self.found.append(Mark("end", (2 if "|" not in bar else min(colons, 7) + 1,)))
         if right:
             self.found.append(Mark("start"))
         elif not left and ("||" in bar or "]" in bar or bar.startswith("[|")):
