@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from workbench.errors import StorageError
-from workbench.train import checkpoints, neighbour, shards
+from workbench.train import checkpoints, memory, neighbour, shards
 from workbench.train.neighbour import Copies, furthest
 
 
@@ -68,16 +68,16 @@ def test_the_furthest_whole_step_wins():
 
 
 def test_what_nobody_holds_any_more_is_swept(tmp_path):
-    roots = [neighbour.place(tmp_path / name, memory=tmp_path) for name in ("old", "held", "new")]
+    roots = [memory.place(tmp_path / name, memory=tmp_path) for name in ("old", "held", "new")]
     for root in roots:
         (root).mkdir()
         (root / "rank-0.a").write_bytes(b"x" * 100)
     held = Copies(roots[1], 0, 1)
     for root in roots[:2]:
-        os.utime(root, (time.time() - 2 * neighbour.LEFT,) * 2)
-    neighbour.sweep(tmp_path)
+        os.utime(root, (time.time() - 2 * memory.LEFT,) * 2)
+    memory.sweep(tmp_path)
     assert [root.exists() for root in roots] == [False, True, True]
-    assert held.words() == [] and neighbour.place(tmp_path / "run", memory=tmp_path / "none") == tmp_path / "run" / "copies"
+    assert held.words() == [] and memory.place(tmp_path / "run", memory=tmp_path / "none") == tmp_path / "run" / "copies"
 
 
 def test_a_place_that_is_no_directory_of_ours_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from ..errors import StorageError
 from .control import Control
 from .neighbour import Copies
 from .saving import Saver, randomness, restore_randomness
-from .states import ORIGIN, dumped, steady
+from .states import ORIGIN, begin_afresh, dumped, steady
 
 MOST_BUFFERS = 1 << 20
 """Bytes of buffers up to which each rank's are kept; beyond, those of one rank are all ranks'."""
@@ -30,13 +30,15 @@ class Keeper(pl.Callback):
     keep : which stay, as ``checkpoints.prune`` takes it.
     copies, every_copy : copies in memory, and the steps between them.
     measure : gives step and value of the last held-out measure, or none.
+    branch : the step at which this run branched off from another, whose optimizer is set anew there.
     before : called before a state is taken, so that nothing waits untold in a callback.
     """
 
     def __init__(self, control: Control, folder: Path, *, every: int, keep: dict[str, Any] | None = None, copies: Copies | None = None,
                  every_copy: int = 1, measure: Callable[[], tuple[int, float] | None] = lambda: None,
-                 before: Callable[[], None] = lambda: None):
+                 branch: int | None = None, before: Callable[[], None] = lambda: None):
         self.control, self.folder, self.every, self.keep = control, folder, every, keep
+        self.branch = branch
         self.copies, self.every_copy, self.measure, self.before = copies, every_copy, measure, before
         self.saver: Saver | None = None
         self.written, self.failing, self.reached = 0, False, -1
@@ -48,6 +50,8 @@ class Keeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.reached = trainer.global_step
+        if self.branch is not None and self.written == self.branch == trainer.global_step:
+            begin_afresh(trainer)
         self.saver = Saver(self.folder, trainer.global_rank, trainer.world_size, keep=self.keep, said=self._said)
         if self._own is not None and self._own["buffers"]:
             module.load_state_dict(self._own["buffers"], strict=False)

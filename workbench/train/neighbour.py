@@ -8,22 +8,16 @@ tell one another which words they find; the furthest step that is whole among th
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import mmap
 import os
-import shutil
-import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
-from ..storage import digest_bytes, storage_errors
-from . import checkpoints, shards
+from . import checkpoints, memory, shards
 from .control import Control
 from .staging import Moment
 
@@ -33,17 +27,6 @@ SLOTS = "abc"
 """A rank's slots: one is whole while another is written, and the third lets the ranks be a step apart."""
 TWINS = 2
 """Ranks of a host that copy what all ranks hold."""
-LEFT = 900.0
-"""Seconds after which copies that no rank holds any more are removed by the next training on that host."""
-_MEMORY = Path("/dev/shm")  # noqa: S108 - below it only directories that are this user's own
-_PREFIX = "workbench-copies-"
-
-
-def place(run: Path, *, memory: Path = _MEMORY) -> Path:
-    """Where a run's copies lie on this host: in memory, or in the run's directory where there is no such place."""
-    if memory.is_dir() and os.access(memory, os.W_OK):
-        return memory / f"{_PREFIX}{os.getuid()}-{digest_bytes(str(run).encode())[:16]}"
-    return run / "copies"
 
 
 class Copies:
@@ -65,11 +48,7 @@ class Copies:
         self._rooms: dict[str, mmap.mmap] = {}
         self._steps: dict[str, int] = {}
         self._layout: tuple[tuple, list[dict[str, Any]]] = ((), [])
-        with storage_errors(root):
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if root.is_symlink() or root.stat().st_uid != os.getuid():
-            raise StorageError("the place for copies belongs to somebody else", where=root, hint="Remove it, or train without every.copy")
-        self._held = _hold(root)
+        self._held = memory.hold(root)
 
     def take(self, state: Mapping[str, Any], step: int, *, steady: frozenset[int] = frozenset(), own: Any = None) -> bool:
         """Copy a state; large ones while the loop goes on, until ``ready``. False where there was no room for it."""
@@ -154,7 +133,7 @@ class Copies:
             with contextlib.suppress(BufferError):
                 room.close()
         self._rooms = {}
-        shutil.rmtree(self.root, ignore_errors=True)
+        memory.clear(self.root)
 
     def _behind(self, moment: Moment, placed: list[shards.Piece], room: memoryview, slot: str, word: dict[str, Any]) -> None:
         try:
@@ -243,7 +222,7 @@ def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False)
     ----------
     beyond : step of the checkpoint on disk.
     """
-    told = control.exchange({"host": _host(copies.root), "words": copies.words(), "mark": os.urandom(4).hex(), "local": copies.local_rank})
+    told = control.exchange({"host": memory.name(copies.root), "words": copies.words(), "mark": os.urandom(4).hex()})
     copies.mark = told[0]["mark"]
     found = furthest([(t["host"], t["words"]) for t in told], strict=strict)
     if found is None or found[1] <= beyond:
@@ -255,16 +234,6 @@ def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False)
         _carry(copies, mark, step, [t["host"] for t in told], hosts)
     control.exchange(step)  # nobody reads before all is there
     return copies.checkpoint(mark, step)
-
-
-def sweep(memory: Path = _MEMORY) -> None:
-    """Remove copies on this host whose ranks and driver are gone for a while."""
-    for root in memory.glob(f"{_PREFIX}{os.getuid()}-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - root.stat().st_mtime < LEFT:
-                continue
-            with _alone(root):
-                shutil.rmtree(root, ignore_errors=True)
 
 
 def _carry(copies: Copies, mark: str, step: int, host_of: list[str], hosts: list[str]) -> None:
@@ -314,34 +283,3 @@ def _manifest(words: list[dict[str, Any]]) -> dict[str, Any]:
     return {"version": checkpoints.VERSION, "step": first["step"], "world": first["world"] if len(words) == first["world"] else 0,
             "measure": None, "at": time.time(), "tensors": tensors, "files": files, "common": nobody[shards.COMMON],
             "ranks": [owns.get(rank, nobody)[shards.OWN] for rank in range(first["world"])]}
-
-
-def _host(root: Path) -> str:
-    """A name that two ranks share when they see the same memory."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = socket.gethostname()
-    with contextlib.suppress(OSError):
-        told = root.stat()
-        boot += f" {told.st_dev} {told.st_ino}"
-    return hashlib.sha256(boot.encode()).hexdigest()[:12]
-
-
-def _hold(root: Path) -> int | None:
-    """A lock on the place that says that somebody is at work with it; ends with the process."""
-    with contextlib.suppress(OSError):
-        handle = os.open(root, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        return handle
-    return None
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)

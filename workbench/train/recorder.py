@@ -31,7 +31,7 @@ class Recorder:
         self.run, self.tracker, self.plan = run, tracker, plan
         self.loss: float | None = None
         self.held_out: dict[int, float] = {}
-        self.step = 0
+        self.step = self.copied = 0
         self._trials: dict[int, dict[str, Any]] = {}
         self._vitals: dict[int, dict[str, Any]] = {}
         self.meter = Meter(run.directory, Rates.of(run.workspace.settings), run.spec.budget)
@@ -66,6 +66,12 @@ class Recorder:
             self._vitals = {}
         elif kind == "reads":
             self.run.mark("reads", rank=message["rank"], step=message["step"], windows=message["windows"], digest=message["digest"])
+        elif kind == "copied":
+            self.copied = message["step"]
+            self.run.log(f"goes on from step {self.copied:,}, which was copied in memory")
+            self.run.mark("resumed", step=self.copied, copied=True)
+        elif kind == "warning":
+            self.run.log(message["text"], "warning")
         elif kind == "checkpoint":
             self.run.mark("checkpoint", step=message["step"])
         elif kind == "trial":

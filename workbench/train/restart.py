@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..journal import ENDED, Journal
-from . import checkpoints
+from . import checkpoints, memory
+from .branch import begin
 from .gang import Gang, RankError, RankLost
 from .recorder import BEFORE, Recorder
 
@@ -26,6 +27,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
     """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
     folder = Path(told["checkpoints"])
     fruitless, began_at = 0, -1
+    checkpoints.tidy(folder)
     if not checkpoints.listed(folder):
         _take_over(run, folder)
     while True:
@@ -35,9 +37,12 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
             checkpoints.remove(bad)
+        if path is None and told["branch"] is not None:
+            path = begin(run.workspace, told["start"], folder)
+            run.log(f"begins with step {checkpoints.step_of(path):,} of {told['start'].partition('@')[0]}")
         step = checkpoints.step_of(path) if path else 0
-        fruitless = fruitless + 1 if step == began_at else 0
-        began_at = step
+        fruitless = fruitless + 1 if max(step, recorder.copied) == began_at else 0
+        began_at = max(step, recorder.copied)
         if step:
             run.log(f"goes on from step {step}")
             run.mark("resumed", step=step)
@@ -57,6 +62,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
                 continue
             error.place = f"rank {error.cause.get('rank')}, step {error.cause.get('step', 0):,}"
             error.hint = error.hint or _what_next(error.cause)
+            memory.clear(memory.place(Path(told["directory"])))
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -77,6 +83,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             run.stopping.set()
             run.check_stop()
         recorder.meter.keep()
+        memory.clear(memory.place(Path(told["directory"])))
         return results[0] | {"memory": sum(r["memory"] for r in results)}
 
 
