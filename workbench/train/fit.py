@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from . import callbacks, checkpoints, estimate, memory, neighbour
+from . import callbacks, checkpoints, estimate, live, memory, neighbour
 from .keeper import Keeper
 from .objective import Objective, spaced
 from .objectives import KINDS
@@ -61,9 +61,10 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     keeper = Keeper(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
                     every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
                     before=curves.flush)
-    watchers = [callbacks.Freeze(control), curves, control.vitals, held_out, callbacks.Samples(control), keeper]
+    asked = [live.Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
+    watchers = [callbacks.Freeze(control), *asked, curves, control.vitals, held_out, callbacks.Samples(control), keeper]
     if plan.get("before"):
-        watchers.insert(3, callbacks.Before(control))
+        watchers.insert(5, callbacks.Before(control))
     lightning = trainer(module, RankDDP(), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
     if copies is not None:
@@ -71,10 +72,11 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         copies.remove()
     if lightning.global_step < plan["steps"]:
         return {"step": lightning.global_step, "stopped": True}
-    table = module.scores()
-    value, weight = module.measure(table)
-    if control.rank == 0:
-        module.save(Path(plan["out"]))
+    with control.busy("the last measure and the model"):
+        table = module.scores()
+        value, weight = module.measure(table)
+        if control.rank == 0:
+            module.save(Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "value": value, "weight": weight,
             "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": module.parameters_count,
             "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}

@@ -10,7 +10,7 @@ from typing import Any
 from ..driver import RunContext
 from ..storage import write_atomic
 from ..tracking import Tracker
-from . import estimate
+from . import changes, estimate
 from .cost import Meter, Rates, cost_words
 from .verdict import LastMinute
 
@@ -74,6 +74,8 @@ class Recorder:
             self.run.log(message["text"], "warning")
         elif kind == "checkpoint":
             self.run.mark("checkpoint", step=message["step"])
+        elif kind in changes.KINDS:
+            changes.record(self.run, message)
         elif kind == "trial":
             self._trials[message["rank"]] = message
             if len(self._trials) == self.plan["world"]:

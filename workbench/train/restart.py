@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..journal import ENDED, Journal
-from . import checkpoints, memory
+from . import changes, checkpoints, memory
 from .branch import begin
-from .gang import Gang, RankError, RankLost
+from .gang import HANG, Gang, RankError, RankLost
 from .recorder import BEFORE, Recorder
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ MOST_SKIPPED = 10
 
 def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[str, Any]:
     """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
-    folder = Path(told["checkpoints"])
+    folder, words = Path(told["checkpoints"]), changes.words(run)
     fruitless, began_at = 0, -1
     checkpoints.tidy(folder)
+    changes.repeat(run)
     if not checkpoints.listed(folder):
         _take_over(run, folder)
     while True:
@@ -47,8 +48,10 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             run.log(f"goes on from step {step}")
             run.mark("resumed", step=step)
         try:
-            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None}
-            results = gang.call(FIT, asked, stop=_Ends(run, recorder), on_message=recorder.take)
+            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
+                            "changes": changes.of(run)}
+            results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, patience=told.get("hang_seconds", HANG),
+                                on_message=recorder.take)
         except RankLost as lost:
             run.check_current()
             recorder.lost(str(lost), lost.ranks)

@@ -14,6 +14,7 @@ from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
 from . import checkpoints
+from .agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
