@@ -43,7 +43,7 @@ def test_a_copy_that_was_cut_off_is_none(tmp_path, monkeypatch):
         copies.take(state(step), step)
     monkeypatch.setattr(neighbour.Moment, "copy", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
     assert not copies.take(state(3), 3)
-    assert furthest([("here", Copies(tmp_path, 0, 1).words())]) == ("m", 2, ["here"])
+    assert furthest([("here", Copies(tmp_path, 0, 1).words())]) == ("m", 2, {0: ["here"]})
 
 
 def test_large_copies_are_taken_while_the_loop_goes_on(tmp_path, monkeypatch):
@@ -61,9 +61,10 @@ def test_the_furthest_whole_step_wins():
 
     assert furthest([("a", []), ("b", [])]) is None
     parts = [word(0, 8), word(0, 7), word(1, 7), word(1, 6)]
-    assert furthest([("a", parts)]) == ("m", 7, ["a"])
-    assert furthest([("a", parts[:2]), ("b", parts[2:])]) is None  # shards on two hosts: neither has all
-    assert furthest([("a", [word(0, 8, alone=True)]), ("b", [word(1, 9, alone=True)])]) == ("m", 9, ["b"])
+    assert furthest([("a", parts)]) == ("m", 7, {0: ["a"], 1: ["a"]})
+    assert furthest([("a", parts[:2]), ("b", parts[1:])]) == ("m", 7, {0: ["a", "b"], 1: ["b"]})
+    assert furthest([("a", parts[:2])]) is None  # the host with the other shard is gone
+    assert furthest([("a", [word(0, 8, alone=True)]), ("b", [word(1, 9, alone=True)])]) == ("m", 9, {1: ["b"]})
     assert furthest([("a", [word(0, 9), word(1, 9, mark="n")])]) is None  # of two starts
 
 

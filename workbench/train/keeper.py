@@ -41,7 +41,7 @@ class Keeper(pl.Callback):
         self.branch = branch
         self.copies, self.every_copy, self.measure, self.before = copies, every_copy, measure, before
         self.saver: Saver | None = None
-        self.written, self.failing, self.reached = 0, False, -1
+        self.written, self.failing, self.short, self.reached = 0, False, False, -1
         self._own: Any = None
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
@@ -76,7 +76,11 @@ class Keeper(pl.Callback):
         self.before()
         state, still, own = dumped(trainer), steady(module), {"random": randomness(), "buffers": self._buffers(trainer, module)}
         if copy:
-            self.copies.take(state, step, steady=still, own=own)
+            taken = self.copies.take(state, step, steady=still, own=own)
+            if not taken and not self.short:
+                self.control.send("warning", text=f"no room for copies in {self.copies.root} at step {step:,}: a lost rank costs the steps "
+                                  "since the last checkpoint")
+            self.short = not taken
         if due:
             measured = self.measure()
             self.saver.save(state, step, steady=still, own=own, measure=measured[1] if measured else None)
@@ -85,6 +89,8 @@ class Keeper(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         self._own = None
+        if self.saver is not None:
+            self.saver.abandon()
 
     def _buffers(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         """What a rank has counted by itself, such as a batch norm's means: small, and not the same in every rank."""

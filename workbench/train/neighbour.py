@@ -1,8 +1,9 @@
 """Copies of the ranks' states in their hosts' memory, every few steps: a rank that dies costs no step that was made.
 
 A rank copies what it holds into one of its slots and then shows a word beside it, at once. What all ranks hold is copied by two
-ranks of a host, so that with a rank no step is lost that another has made; a shard is copied by its owner. Ranks that start
-tell one another which words they find; the furthest step that is whole among them beats the checkpoint on disk.
+ranks of a host, so that with a rank no step is lost that another has made; a shard is copied by its owner, and passed on to the
+next host where there are several. Ranks that start tell one another which words they find; the furthest step that is whole among
+them beats the checkpoint on disk.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import checkpoints, memory, shards
 from .control import Control
+from .passing import Receiver, Sender
 from .staging import Moment
 
 AT_ONCE = 64 << 20
@@ -49,17 +52,19 @@ class Copies:
         self._steps: dict[str, int] = {}
         self._layout: tuple[tuple, list[dict[str, Any]]] = ((), [])
         self._held = memory.hold(root)
+        self._receiver: Receiver | None = None
+        self._sender: Sender | None = None
 
     def take(self, state: Mapping[str, Any], step: int, *, steady: frozenset[int] = frozenset(), own: Any = None) -> bool:
         """Copy a state; large ones while the loop goes on, until ``ready``. False where there was no room for it."""
         begin = time.perf_counter()
         try:
-            self.ready()
+            self.passed()  # what is sent lies in a slot that may be next
             rest, pieces = shards.taken_apart(state, steady)
             alone = all(p.replicated for p in pieces)
             if self.local_rank >= TWINS:
                 pieces = [p for p in pieces if not p.replicated]
-            placed = shards.share(pieces, 0, 1)
+            placed = [p if p.steady else replace(p, local=p.local.clone()) for p in shards.share(pieces, 0, 1)]
             blobs = {shards.COMMON: shards.blob(rest, check=False), shards.OWN: shards.blob(own, check=False)}
             size = sum(p.nbytes for p in placed)
             slot = self._slot()
@@ -71,7 +76,7 @@ class Copies:
             word = {"step": step, "mark": self.mark, "world": self.world, "rank": self.rank, "file": self._file(slot).name,
                     "alone": alone and self.local_rank < TWINS, "size": end,
                     "blobs": {n: len(raw) for n, raw in blobs.items()}, "tensors": self._described(placed)}
-            if size <= AT_ONCE or not all(p.steady for p in placed):
+            if size <= AT_ONCE:
                 Moment(placed).copy(placed, memoryview(room))
                 self._show(slot, word)
             else:
@@ -88,6 +93,12 @@ class Copies:
         """Wait until nothing is copied any more: to be called before an optimizer steps."""
         self._ready.wait()
 
+    def passed(self) -> None:
+        """Wait until what was copied lies on the next host too, or could not be brought there."""
+        self.ready()
+        if self._sender is not None:
+            self._sender.wait()
+
     def words(self) -> list[dict[str, Any]]:
         """What lies here of any rank, without what lies in it."""
         found = []
@@ -96,6 +107,19 @@ class Copies:
                 word = json.loads(path.read_bytes())
                 found.append({k: word[k] for k in ("step", "mark", "world", "rank", "alone")})
         return found
+
+    def word(self, mark: str, step: int, rank: int) -> dict[str, Any]:
+        """All that a rank said of a copy that lies here."""
+        return next(w for w in self._whole_words(mark, step) if w["rank"] == rank)
+
+    def receive(self) -> list[Any]:
+        """Begin to take in what others send; returns where, and the token."""
+        self._receiver = Receiver(self.root)
+        return [self._receiver.address, self._receiver.token]
+
+    def pass_on(self, address: list, token: str) -> None:
+        """Send each copy that is no other's twin on to a rank of the next host."""
+        self._sender = Sender(address, token, lambda word: memoryview(self._rooms[word["file"][-1]])[:word["size"]])
 
     def keep_only(self, mark: str, step: int) -> None:
         """Forget all words but those of one step of one start."""
@@ -107,13 +131,7 @@ class Copies:
 
     def whole(self, mark: str, step: int) -> tuple[dict[str, Any], list[Path]]:
         """The manifest and the files of a step that lies here whole."""
-        words = []
-        for path in sorted(self.root.glob("rank-*.json")):
-            with contextlib.suppress(OSError, ValueError):
-                word = json.loads(path.read_bytes())
-                if (word["mark"], word["step"]) == (mark, step):
-                    words.append(word)
-        words.sort(key=lambda w: (w["rank"]))
+        words = self._whole_words(mark, step)
         return _manifest(words), [self.root / w["file"] for w in words]
 
     def checkpoint(self, mark: str, step: int) -> Path:
@@ -128,12 +146,23 @@ class Copies:
 
     def remove(self) -> None:
         """Remove all copies of the run on this host: it has come to its end."""
-        self.ready()
+        self.passed()
+        if self._receiver is not None:
+            self._receiver.close()
         for room in self._rooms.values():
             with contextlib.suppress(BufferError):
                 room.close()
         self._rooms = {}
         memory.clear(self.root)
+
+    def _whole_words(self, mark: str, step: int) -> list[dict[str, Any]]:
+        words = []
+        for path in self.root.glob("rank-*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                word = json.loads(path.read_bytes())
+                if (word["mark"], word["step"]) == (mark, step):
+                    words.append(word)
+        return sorted(words, key=lambda w: w["rank"])
 
     def _behind(self, moment: Moment, placed: list[shards.Piece], room: memoryview, slot: str, word: dict[str, Any]) -> None:
         try:
@@ -172,6 +201,8 @@ class Copies:
         hidden.write_text(json.dumps(word))
         hidden.replace(path)
         self._steps[slot] = word["step"]
+        if self._sender is not None and not word["alone"]:
+            self._sender.send(word)
 
     def _described(self, placed: list[shards.Piece]) -> list[dict[str, Any]]:
         layout = tuple((p.name, p.begin, p.nbytes) for p in placed)
@@ -186,8 +217,8 @@ class Copies:
         return self.root / f"rank-{self.rank}.{slot}.json"
 
 
-def furthest(found: list[tuple[str, list[dict[str, Any]]]], *, strict: bool = False) -> tuple[str, int, list[str]] | None:
-    """The furthest step that is whole among all words: mark, step, and the hosts where it lies whole.
+def furthest(found: list[tuple[str, list[dict[str, Any]]]], *, strict: bool = False) -> tuple[str, int, dict[int, list[str]]] | None:
+    """The furthest step that is whole among all words: mark, step, and on which hosts each rank's copy of it lies.
 
     Parameters
     ----------
@@ -197,26 +228,28 @@ def furthest(found: list[tuple[str, list[dict[str, Any]]]], *, strict: bool = Fa
     Examples
     --------
     >>> word = {"mark": "m", "world": 2, "alone": True}
-    >>> furthest([("here", [word | {"rank": 0, "step": 8}, word | {"rank": 1, "step": 7}, word | {"rank": 0, "step": 7}])])
-    ('m', 8, ['here'])
-    >>> furthest([("here", [word | {"rank": 0, "step": 8}, word | {"rank": 1, "step": 7}, word | {"rank": 0, "step": 7}])], strict=True)
-    ('m', 7, ['here'])
+    >>> words = [word | {"rank": 0, "step": 8}, word | {"rank": 1, "step": 7}, word | {"rank": 0, "step": 7}]
+    >>> furthest([("here", words)])
+    ('m', 8, {0: ['here']})
+    >>> furthest([("here", words)], strict=True)
+    ('m', 7, {0: ['here'], 1: ['here']})
     """
-    by_step: dict[tuple[int, str], dict[str, dict[int, dict[str, Any]]]] = {}
+    by_step: dict[tuple[int, str], dict[int, dict[str, dict[str, Any]]]] = {}
     for host, words in found:
         for word in words:
-            by_step.setdefault((word["step"], word["mark"]), {}).setdefault(host, {})[word["rank"]] = word
-    for (step, mark), hosts in sorted(by_step.items(), reverse=True):
-        whole = [host for host, words in sorted(hosts.items()) if _is_whole(words, strict)]
-        if whole:
-            return mark, step, whole
+            by_step.setdefault((word["step"], word["mark"]), {}).setdefault(word["rank"], {})[host] = word
+    for (step, mark), ranks in sorted(by_step.items(), reverse=True):
+        words = {rank: next(iter(hosts.values())) for rank, hosts in sorted(ranks.items())}
+        if _is_whole(words, strict):
+            return mark, step, {rank: sorted(ranks[rank]) for rank in words}
     return None
 
 
 def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False) -> Path | None:
     """Find with all other ranks the furthest copied step; the checkpoint to read it by, or none where that on disk is as far.
 
-    All ranks must call it. Where a step lies whole on some hosts only, it is carried to the others.
+    All ranks must call it. What lies on some hosts only is carried to the others; and where there are several, each rank's
+    shards are passed on to the next from here on.
 
     Parameters
     ----------
@@ -224,36 +257,54 @@ def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False)
     """
     told = control.exchange({"host": memory.name(copies.root), "words": copies.words(), "mark": os.urandom(4).hex()})
     copies.mark = told[0]["mark"]
+    hosts = [t["host"] for t in told]
     found = furthest([(t["host"], t["words"]) for t in told], strict=strict)
-    if found is None or found[1] <= beyond:
-        copies.keep_only("", -1)
+    if found is not None and found[1] <= beyond:
+        found = None
+    copies.keep_only(*(found or ("", -1))[:2])
+    if len(set(hosts)) > 1:
+        ends = control.exchange(copies.receive())
+        copies.pass_on(*ends[_next(copies.rank, hosts)])
+    if found is None:
         return None
-    mark, step, hosts = found
-    copies.keep_only(mark, step)
-    if any(t["host"] not in hosts for t in told):
-        _carry(copies, mark, step, [t["host"] for t in told], hosts)
+    mark, step, holders = found
+    _carry(copies, mark, step, hosts, holders)
     control.exchange(step)  # nobody reads before all is there
     return copies.checkpoint(mark, step)
 
 
-def _carry(copies: Copies, mark: str, step: int, host_of: list[str], hosts: list[str]) -> None:
-    """Bring a whole step to the hosts that lack it: one rank that has it sends, the first of each such host writes."""
+def _next(rank: int, hosts: list[str]) -> int:
+    """The rank of the next host that takes in a rank's copies: as many ranks there share the work as can.
+
+    Examples
+    --------
+    >>> [_next(rank, ["a", "a", "b", "b"]) for rank in range(4)]
+    [2, 3, 0, 1]
+    """
+    order = list(dict.fromkeys(hosts))
+    there = order[(order.index(hosts[rank]) + 1) % len(order)]
+    candidates = [r for r, h in enumerate(hosts) if h == there]
+    return candidates[hosts[:rank].count(hosts[rank]) % len(candidates)]
+
+
+def _carry(copies: Copies, mark: str, step: int, host_of: list[str], holders: Mapping[int, list[str]]) -> None:
+    """Bring what lies on some hosts only to the others: one rank that has it sends, the first of each such host writes."""
     import torch
     import torch.distributed as dist
 
-    source = next(r for r, h in enumerate(host_of) if h in hosts)
     here = host_of[copies.rank]
-    writes = here not in hosts and host_of.index(here) == copies.rank
-    words = [json.loads(p.read_bytes()) for p in sorted(copies.root.glob("rank-*.json"))] if copies.rank == source else []
-    words = [w for w in words if (w["mark"], w["step"]) == (mark, step)]
-    box: list[Any] = [words]
-    dist.broadcast_object_list(box, src=source)
-    for word in box[0]:
+    for rank, hosts in holders.items():
+        if set(host_of) <= set(hosts):
+            continue
+        source = next(r for r, h in enumerate(host_of) if h in hosts)
+        box: list[Any] = [copies.word(mark, step, rank) if copies.rank == source else None]
+        dist.broadcast_object_list(box, src=source)
+        word = box[0]
         data = torch.empty(word["size"], dtype=torch.uint8)
         if copies.rank == source:
             data = torch.frombuffer(bytearray((copies.root / word["file"]).read_bytes()[:word["size"]]), dtype=torch.uint8)
         dist.broadcast(data, src=source)
-        if writes:
+        if here not in hosts and host_of.index(here) == copies.rank:
             (copies.root / word["file"]).write_bytes(data.numpy())
             (copies.root / f"{word['file']}.json").write_text(json.dumps(word))
 
