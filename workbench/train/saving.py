@@ -139,8 +139,9 @@ class Saver:
             self._thread.join()
             self._thread = None
 
-    def abandon(self) -> None:
-        """End the thread without waiting for what other ranks may never write; nothing of it is shown."""
+    def abandon(self, patience: float = 0.3) -> None:
+        """End the thread and wait only so many seconds for what other ranks may never write; nothing of it is shown then."""
+        self._idle.wait(patience)
         self._given_up.set()
         self.close()
 
