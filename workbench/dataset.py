@@ -203,7 +203,7 @@ class Dataset:
 
         shards = self.manifest.get("shards") or []
         for shard in [s for s in shards if s["split"] == split] or shards:
-            for batch in pq.ParquetFile(self.path / shard["path"]).iter_batches(batch_size=most):
+            for batch in pq.ParquetFile(self.path / shard["path"], buffer_size=1 << 16, pre_buffer=False).iter_batches(batch_size=most):
                 return batch.to_pylist()
         return []
 

@@ -14,6 +14,8 @@ from .errors import SourceError
 if TYPE_CHECKING:
     import numpy as np
 
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+"""What Pillow may take bytes for; others of its formats start programs."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -54,10 +56,10 @@ def apng(frames: Sequence[bytes], width: int, height: int, channels: int = 1, *,
     return b"".join((*parts, _chunk(b"IEND", b"")))
 
 
-def pixels_of(data: bytes) -> np.ndarray:
+def pixels_of(data: bytes, most: int | None = None) -> np.ndarray:
     """uint8 (frames, channels, height, width) of an image file's bytes: 1 channel where it is grey, else 3.
 
-    Transparency and palettes become colours; 16 bits become 8.
+    Transparency and palettes become colours; 16 bits become 8. Of ``most`` frames no more are read.
 
     Raises
     ------
@@ -68,14 +70,14 @@ def pixels_of(data: bytes) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             frames = []
-            for n in range(getattr(image, "n_frames", 1)):
+            for n in range(min(getattr(image, "n_frames", 1), most or 1 << 30)):
                 image.seek(n)
                 frames.append(_plain(image))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise SourceError("is no picture that can be read", where="image", received=str(error)[:120],
-                          allowed="PNG, JPEG, GIF or WebP") from None
+                          allowed=f"one of {', '.join(FORMATS)}") from None
     if len({f.ndim for f in frames}) > 1:  # some frames are grey and some are not
         frames = [f if f.ndim == 3 else np.repeat(f[:, :, None], 3, 2) for f in frames]
     return np.stack([f[None] if f.ndim == 2 else f.transpose(2, 0, 1) for f in frames])
@@ -94,7 +96,7 @@ def fitted(data: bytes, size: int | None = None, colour: str = "as it is") -> by
     >>> pixels_of(fitted(png(bytes(32), 8, 4), 2, "rgb")).shape
     (1, 3, 2, 2)
     """
-    first = pixels_of(data)[0]
+    first = pixels_of(data, 1)[0]
     if size is None and colour == "as it is":
         return data
     from PIL import Image, ImageOps
@@ -127,9 +129,7 @@ def batch(images: Sequence[bytes], *, where: object, clips: bool = False) -> np.
     """
     import numpy as np
 
-    found = [pixels_of(image) for image in images]
-    if not clips:
-        found = [f[:1] for f in found]  # of an animated picture the first frame
+    found = [pixels_of(image, None if clips else 1) for image in images]
     shapes = Counter(f.shape for f in found)
     if len(shapes) > 1:
         raise SourceError("holds pictures of several shapes", where=where,

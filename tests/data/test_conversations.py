@@ -180,6 +180,19 @@ def test_steps_work_on_the_words(workspace):
         dataset.preferences("train")
 
 
+def test_quality_asks_nothing_of_a_rejected_answer_and_pii_looks_into_it(workspace):
+    answer = "The bridge stands on nine piers.\nIt was built of the stone of the old town wall.\nThe river rises in spring."
+    bad = f"{answer}\n{answer}\nMail ada@example.org."
+    rows = [{"prompt": f"Tell me of bridge {n}, please.", "chosen": f"{n}. {answer}", "rejected": bad} for n in range(3)]
+    rows += [{"prompt": "Tell me of the bridge, please.", "chosen": "word " * 40, "rejected": answer}]
+    put(workspace, "a.jsonl", rows)
+    dataset = runs.submit({"word": "data", "name": "x", "sources": [{"kind": "files", "paths": ["a.jsonl"]}], "steps": [
+        {"step": "quality"}, {"step": "pii"}], "split": {"validation": 0, "test": 0}}, workspace, place="here").output
+    assert dataset.manifest["drops"] == {"quality": {"repeated words": 1}} and dataset.manifest["pii"] == {"email": 3}
+    first = next(dataset.preferences("train"))
+    assert first["rejected"][0]["content"].endswith("Mail <EMAIL>.") and first["chosen"][0]["content"].endswith(answer)
+
+
 def test_near_duplicates_are_judged_by_their_words_and_not_by_the_json_around_them(workspace):
     words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
     rows = [{"messages": [{"role": "user", "content": f"{a} {b}"}, {"role": "assistant", "content": f"{b} {a}"}]}

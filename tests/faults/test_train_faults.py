@@ -1,10 +1,14 @@
-"""kill -9 of a rank, of Dask workers, of the driver's worker, of the scheduler: the weights are the same, bit for bit."""
+"""kill -9 and SIGSTOP of ranks, workers, the driver's worker, the scheduler, whoever asked: the weights are the same, bit for bit."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,8 +30,34 @@ def live(tmp_path_factory) -> Iterator[Workspace]:
     made = Workspace(tmp_path_factory.mktemp("killed")).open()
     runs.submit(DOCS, made, place="here").wait()
     yield made
+    assert leased(made) == (set(), set(), set())
     runs.shut_down(made)
     assert processes.listed(made) == []
+    assert left_over(made) == []  # and so no port that one listens at, no lock that one holds
+
+
+def leased(workspace: Workspace) -> tuple[set[str], set[str], set[str]]:
+    """Runs that hold workers, that have a place in the queue, that wait for workers."""
+    def read(dask_scheduler):
+        from workbench.train.leases import Leases
+
+        found = Leases.of(dask_scheduler)
+        return {lease.run for lease in found.held.values()}, set(found.places), set(found.wanted)
+
+    return cluster.connect(workspace).run_on_scheduler(read)
+
+
+def left_over(workspace: Workspace) -> list[str]:
+    """Processes of a workspace that live though nothing should."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        try:
+            ours = process.environ().get("WORKBENCH_ROOT") == str(workspace.root) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if ours:
+            found.append(f"{process.pid} {' '.join(process.info['cmdline'] or ())[:200]}")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +163,59 @@ def test_two_runs_at_once_take_turns_and_the_second_one_says_whom_it_waits_for(l
     assert spans[0][-1] < spans[1][0] or spans[1][-1] < spans[0][0]
 
 
-@soak
-def test_a_frozen_rank_is_noticed_by_its_silence(live, undisturbed):
-    run = runs.submit(SPEC, live, again=True)
+def test_a_frozen_rank_is_noticed_by_its_silence(live, undisturbed, monkeypatch):
+    monkeypatch.setattr("workbench.train.watch.SILENCE", 4.0)  # so the driver lives here
+    driving = threading.Thread(target=runs.submit, args=(SPEC, live), kwargs={"again": True, "place": "here"})
+    driving.start()
+    run = newest(live)
     at_step(run, 50)
-    os.kill(ranks(run)[1]["pid"], signal.SIGSTOP)
+    before = ranks(run)
+    os.kill(before[1]["pid"], signal.SIGSTOP)
     same(run, undisturbed)
-    assert "silent" in next(e for e in run.events(kinds=["mark"]) if e.name == "restart").data["why"]
+    driving.join(30)
+    assert "rank 1 was silent" in next(e for e in run.events(kinds=["mark"]) if e.name == "restart").data["why"]
+    for rank in before:
+        gone(rank["pid"])
+
+
+def newest(live: Workspace) -> runs.Run:
+    """The run that is at work."""
+    deadline = time.monotonic() + 30
+    while not (found := [r for r in runs.listed(live, word="train") if r.state == "running"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found[0]
+
+
+def test_kill_of_the_process_that_asked(live, undisturbed):
+    code = ("import sys; from workbench import runs; from workbench.workspace import Workspace; import json\n"
+            "run = runs.submit(json.loads(sys.argv[2]), Workspace(sys.argv[1]), again=True); print(run.id, flush=True)\n"
+            "for event in run.follow(): pass")
+    asking = subprocess.Popen([sys.executable, "-c", code, str(live.root), json.dumps(SPEC)], stdout=subprocess.PIPE, text=True)
+    run = runs.attach(asking.stdout.readline().strip(), live)
+    at_step(run, 20)
+    asking.kill()
+    asking.wait()
+    same(run, undisturbed)
+    assert run.entry.attempt == 1 and not any(e.name == "restart" for e in run.events(kinds=["mark"]))
+
+
+def test_a_third_run_that_is_cancelled_while_it_waits_leaves_no_trace(live, undisturbed):
+    first = runs.submit(SPEC, live, again=True)
+    first.tell("pause")
+    next(e for e in first.follow() if e.kind == "mark" and e.name == "paused")
+    second, third = (runs.submit(SPEC | {"name": f"queued-{n}"}, live) for n in range(2))
+    for run in (second, third):
+        next(e for e in run.follow() if e.kind == "log" and "waiting for 2 workers" in e.data["text"])
+    assert leased(live) == ({first.id}, {first.id, second.id, third.id}, {second.id, third.id})
+    third.stop()
+    third.wait(30, check=False)
+    assert third.state == "stopped" and leased(live) == ({first.id}, {first.id, second.id}, {second.id})
+    assert not (third.directory / "checkpoints").exists() and third.curve("loss") == []
+    first.tell("on")
+    for run in (first, second):
+        run.wait(120)
+        assert run.result["digest"] == undisturbed.result["digest"]
 
 
 @soak

@@ -26,7 +26,8 @@ def pitches(body: str, key: str = "C", header: str = "M:4/4\nL:1/8\n") -> list[i
     ("^F F|F =f", "C", [66, 66, 65, 77]),  # an accidental holds for its bar and its octave
     ("^c' c", "C", [85, 72]), ("__B ^^f", "C", [69, 79]), ("f", "D =f", [77]), ("C[K:D]F", "C", [60, 66]),
     ("^c8-|c8|c8", "C", [73, 72]),  # a tie carries it over the bar line, once
-    ("{gf}e ~d .c \"Am\"B !trill!A (GF)", "C", [76, 74, 72, 71, 69, 67, 65]), ("C2 % D2\nw: la la\nE2", "C", [60, 64])])
+    ("{gf}e ~d .c \"Am\"B !trill!A (GF)", "C", [76, 74, 72, 71, 69, 67, 65]), ("C2 % D2\nw: la la\r\nE2", "C", [60, 64]),
+    ("f", "D clef=bass", [78]), ("f", "clef=bass", [77]), ("[!1!C!3!\"x\"E]", "C", [60, 64])])
 def test_pitches(body, key, expected):
     assert pitches(body, key) == expected
 
@@ -46,7 +47,7 @@ def test_rests_and_chords_take_their_time():
 @pytest.mark.parametrize(("body", "played"), [
     ("|:C|D:|E|", "CDCDE"), ("C|D:|E:|", "CDCDEE"), ("|:C|1D:|2E|]", "CDCE"), ("|:C|[1 D:|[2 E|]", "CDCE"), ("|:C::D:|", "CCDD"),
     ("|:C|1,3 D:|2 E:|4 F|]", "CDCECDCF"), ("C||D:|E|", "CDDE"), ("|:C||D:|E", "CDCDE"), ("|:C|1D:|2E|:F:|", "CDCEFF"),
-    ("|:C\n|D:|\n|:E:|", "CDCDEE"), ("C|1D|", "CD")])
+    ("|:C\n|D:|\n|:E:|", "CDCDEE"), ("C|1D|", "CD"), ("|::CD::|E", "CDCDCDE")])
 def test_repeats_are_played(body, played):
     assert pitches(body) == pitches(" ".join(played))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 from workbench.errors import StorageError
 from workbench.storage import canonical_json
 from workbench.train import checkpoints, saving, shards
+from workbench.train.keeper import Keeper
 
 STATE = {"state_dict": {"w": torch.arange(600.0).reshape(20, 30), "half": torch.arange(2000).to(torch.bfloat16), "n": torch.tensor(3)},
          "global_step": 7, "loops": {"a": [1, 2.5, "x", None, (1, 2)], 3: True},
@@ -176,6 +180,83 @@ def test_a_disk_that_takes_nothing_is_told_and_the_next_try_succeeds(tmp_path):
     saver.close()
     assert [s for s, _ in told] == [1, 2] and told[0][1] and told[1][1] is None
     assert [checkpoints.step_of(p) for p in checkpoints.listed(blocked)] == [2] and len(list(blocked.iterdir())) == 1
+
+
+class Line(pl.LightningModule):
+    """Learns, slowly."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(300, 100)
+
+    def training_step(self, batch, index):
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader([torch.ones(4, 300)] * 12, batch_size=None)
+
+
+class Told:
+    """Takes the place of the pipe to the driver, and remembers."""
+
+    def __init__(self):
+        self.messages = []
+
+    def send(self, kind, **data):
+        self.messages.append((kind, data.get("step"), data.get("text")))
+
+    def busy(self, what):
+        return contextlib.nullcontext(what)
+
+
+class At(pl.Callback):
+    """Does something behind a step, and waits until what was handed over before is written."""
+
+    def __init__(self, keeper, acts):
+        self.keeper, self.acts = keeper, acts
+
+    def on_train_batch_end(self, trainer, *_):
+        self.keeper.saver._idle.wait()
+        self.acts.get(trainer.global_step, lambda _: None)(trainer)
+
+
+def trained(folder, acts, steps=12):
+    told = Told()
+    keeper = Keeper(told, folder, every=2, keep={"last": 2})
+    pl.Trainer(max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+               enable_model_summary=False, callbacks=[At(keeper, acts), keeper]).fit(Line())
+    return told.messages
+
+
+def test_training_goes_on_over_a_full_disk_says_so_once_and_tries_again(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2048k", "tmpfs", str(disk)]).returncode:
+        pytest.skip("tmpfs can't be mounted here")
+    try:
+        told = trained(disk / "checkpoints", {3: lambda _: (disk / "fill").write_bytes(bytes(1500 << 10)),
+                                              9: lambda _: (disk / "fill").unlink()})
+        assert [(kind, step) for kind, step, _ in told] == [
+            ("checkpoint", 2), ("warning", None), ("checkpoint", 10), ("checkpoint", 12)]
+        assert "no checkpoint since step 2" in told[1][2] and "the disk is full" in told[1][2]
+        assert [(r["step"], r["whole"]) for r in checkpoints.table(disk / "checkpoints")] == [(12, True), (10, True)]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_stop_that_could_write_nothing_is_an_error(tmp_path):
+    folder = tmp_path / "checkpoints"
+
+    def stop(trainer):
+        shutil.rmtree(folder)
+        folder.write_text("a file where a directory should be")
+        trainer.should_stop = True
+
+    with pytest.raises(StorageError, match="no checkpoint since step 4: "):
+        trained(folder, {5: stop})
 
 
 def test_what_changes_after_the_copy_is_not_in_the_checkpoint(tmp_path):

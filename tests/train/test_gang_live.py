@@ -123,7 +123,7 @@ def test_words_to_ranks_at_work(gang):
     shown = asker.ask("stacks", "stacks")
     assert [r["rank"] for r in shown["ranks"]] == [0, 1]
     assert all("in steps" in r["threads"][0]["stack"] and r["step"] == paused["step"] for r in shown["ranks"])
-    asker.ask("on", "resumed")
+    asker.ask("on", "continued")
     asker.until("step", step=paused["step"] + 1)
     profiling = asker.ask("profile", "profiling", steps=3)
     results = asker.result()

@@ -58,7 +58,7 @@ for seed in range(int(sys.argv[1])):
         talk.ask(word, {"learning_rate": 0.5} if word == "set" else {})
         told, answers = talk.next()
         tell(told)
-        wanted = {"pause": "paused", "set": "changed", "on": "resumed"}.get(word)
+        wanted = {"pause": "paused", "set": "changed", "on": "continued"}.get(word)
         before = len(said)
         said += answers
         while wanted and not any(s["kind"] == wanted for s in said[before:]):

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from lightning.fabric.utilities import distributed as lightning_distributed
 from lightning.pytorch.strategies import DDPStrategy
 
-from workbench.train import checkpoints
-from workbench.train.states import AtomicCheckpoints
+from workbench.train import checkpoints, saving
+from workbench.train.states import dumped
 from workbench.train.strategy import RankDDP, RankEnvironment
 
 
@@ -56,7 +56,7 @@ def group(monkeypatch):
 
 
 def trainer(steps: int, *callbacks: pl.Callback) -> pl.Trainer:
-    return pl.Trainer(max_steps=steps, max_epochs=-1, strategy=RankDDP(AtomicCheckpoints()), accelerator="cpu", devices=1, logger=False,
+    return pl.Trainer(max_steps=steps, max_epochs=-1, strategy=RankDDP(), accelerator="cpu", devices=1, logger=False,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks))
 
 
@@ -85,7 +85,7 @@ def test_a_checkpoint_goes_through_our_files_and_the_data_go_on_behind_it(group,
     class Save(pl.Callback):
         def on_train_batch_end(self, trainer, module, outputs, batch, index):
             if trainer.global_step == 2:
-                trainer.save_checkpoint(checkpoints.path_of(tmp_path, 2))
+                saving.save(dumped(trainer), tmp_path, 2)
                 trainer.should_stop = True
 
     stopped = trainer(6, Save())

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import alerts, artefacts, doctor, machine, opening, project, records, words
+from . import alerts, artefacts, checkpoints, doctor, machine, opening, project, records, words
 
 EPILOG = """\b
 Examples:
@@ -21,7 +21,8 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 bad spec or not found, 3 refused by policy, 130 interrupted."""
 
 ORDER = ("data", "train", "assess", "serve", "monitor", "pipeline", "new", "open", "dashboard", "save", "runs", "show", "attach",
-         "tell", "stop", "resume", "datasets", "models", "endpoints", "alerts", "ack", "silence", "up", "down", "doctor", "schema", "audit")
+         "tell", "stop", "resume", "checkpoints", "datasets", "models", "endpoints", "alerts", "ack", "silence", "up", "down", "doctor",
+         "schema", "audit")
 
 
 class Commands(TyperGroup):
@@ -43,7 +44,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
     """
 
 
-for _module in (words, project, opening, records, artefacts, alerts, machine, doctor):
+for _module in (words, project, opening, records, checkpoints, artefacts, alerts, machine, doctor):
     _module.add_to(app)
 
 

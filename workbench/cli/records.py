@@ -146,7 +146,7 @@ def tell(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, 
         say(f"{run.id}: {_SAID[word].format(run=run.id, step=answer.step, **answer.data, **answer.data.get('values', {}))}")
 
 
-_ANSWERS = {"pause": "paused", "on": "resumed", "stacks": "stacks", "profile": "profiling", "set": "changed"}
+_ANSWERS = {"pause": "paused", "on": "continued", "stacks": "stacks", "profile": "profiling", "set": "changed"}
 _SAID = {"pause": "waits after step {step:,}; it goes on by: workbench tell {run} on", "on": "goes on",
          "profile": "profiles {steps} steps from step {step:,}", "set": "a learning rate of {learning_rate:g} from step {step:,}"}
 _ANSWER_SECONDS = 15.0

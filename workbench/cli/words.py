@@ -41,7 +41,8 @@ def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spe
           dry_run: DryRun = False,
           show_batch: ShowBatch = False,
           sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="PATH=VALUES", help=(
-              "Try values, each in a run of its own: learning_rate=1e-3,1e-2 or learning_rate=1e-4..1e-1. May stand often."))] = None) -> None:
+              "Try values, each in a run of its own: learning_rate=1e-3,1e-2 or learning_rate=1e-4..1e-1. May stand often."
+              ))] = None) -> None:
     """Train a model on a dataset."""
     if spec is not None and not is_spec_file(spec) and data is None:
         spec, data = None, spec  # `workbench train notes` says the same
@@ -118,7 +119,8 @@ EXAMPLES = (
     (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
             "workbench data my-data.yaml --dry-run", "workbench data ~/tickets.csv --preview 200")),
     (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
-             "workbench train --data notes --dry-run", "workbench train --data notes --sweep learning_rate=1e-3..3e-2 --set sweep.trials=8",
+             "workbench train --data notes --dry-run",
+             "workbench train --data notes --sweep learning_rate=1e-3..3e-2 --set sweep.trials=8",
              "workbench train --data notes --show-batch")),
     (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),
     (serve, ("workbench serve notes-lm", "workbench serve notes-lm@v1=90 notes-lm@v2=10 --name notes")),

@@ -57,13 +57,18 @@ def fitted(judge: Callable[[str], Verdict], step: str, form: str) -> Callable[[s
     '{"messages": [{"role": "assistant", "content": "B  A"}]}'
     """
     if form in chats.FORMS:
-        return (lambda text: judge(chats.words(form, text))._replace(text=text)) if step in WHOLE else (
+        return (lambda text: judge(_kept(form, text))._replace(text=text)) if step in WHOLE else (
             lambda text: _each(judge, text, lambda change: chats.replaced(form, text, change)))
     if form == "abc" and step == "pii":
         return lambda text: _each(judge, text, lambda change: _FIELD.sub(lambda m: f"{m[1]}:{change(m[2])}", text))
     if form in TUNES and step in FOR_WORDS:
         return Verdict
     return judge
+
+
+def _kept(form: str, text: str) -> str:
+    """The words that are to be good ones: a rejected answer may be as bad as it is, and may repeat the chosen one."""
+    return "\n".join(m["content"] for part, messages in chats.parsed(form, text).items() if part != "rejected" for m in messages)
 
 
 def _each(judge: Callable[[str], Verdict], text: str, through: Callable[[Callable[[str], str]], str]) -> Verdict:

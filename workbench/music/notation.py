@@ -75,7 +75,7 @@ def signature(key: str) -> dict[str, int] | None:
     >>> signature("Ador"), signature("Bb")
     ({'F': 1}, {'B': -1, 'E': -1})
     """
-    key = re.split(r"\s+(?:clef|transpose|octave|middle|staff|treble|bass|%)", key.strip())[0].strip()
+    key = re.split(r"(?:^|\s+)(?:clef|transpose|octave|middle|staff|treble|bass|%)", key.strip())[0].strip()
     if key in ("", "none"):
         return {}
     if key in ("HP", "Hp"):
@@ -117,7 +117,7 @@ class _Reader:
     began: bool = False
 
     def read(self, text: str) -> None:
-        for self.line, line in enumerate(text.split("\n"), 1):
+        for self.line, line in enumerate(re.split(r"\r\n?|\n", text), 1):
             self.at = 0
             bare = re.sub(r"(?<!\\)%.*", "", line).rstrip().removesuffix("\\")
             if not bare.strip():
@@ -196,7 +196,7 @@ class _Reader:
             elif char == "[" and (inline := re.compile(r"\[([A-Za-z]):([^\]]*)\]").match(line, self.at)):
                 self._field(inline[1], inline[2])
                 self.at = inline.end()
-            elif char == "[" and self.at + 1 < len(line) and line[self.at + 1] in "^_=ABCDEFGabcdefg":
+            elif char == "[" and self.at + 1 < len(line) and line[self.at + 1] in '^_=ABCDEFGabcdefg!"':
                 self._chord(line)
             elif char in "zx":
                 self.at += 1
@@ -251,9 +251,11 @@ class _Reader:
         self.at += 1
         notes, tied = [], False
         while self.at < len(line) and line[self.at] != "]":
-            if line[self.at] in "- .~!":
+            if line[self.at] in "- .~":
                 tied |= line[self.at] == "-"
                 self.at += 1
+            elif line[self.at] in '!"':
+                self._skip(line, line[self.at])
             elif line[self.at] in "^_=ABCDEFGabcdefg":
                 notes.append(self._note(line))
             else:
@@ -303,7 +305,8 @@ class _Reader:
         if self.marks > BARS:
             raise self._fault("is longer than any tune", None, f"{BARS:,} bars")
         if left:
-            self.found.append(Mark("end"))
+            colons = len(bar) - len(bar.lstrip(":"))
+            self.found.append(Mark("end", (2 if "|" not in bar else min(colons, 7) + 1,)))
         if right:
             self.found.append(Mark("start"))
         elif not left and ("||" in bar or "]" in bar or bar.startswith("[|")):

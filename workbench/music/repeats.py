@@ -8,7 +8,7 @@ from .tune import MOST
 
 
 class Mark(NamedTuple):
-    """Where a repeat starts or ends, a section ends, or an ending for some of the times begins."""
+    """Where a repeat starts or ends (with how often it is played), a section ends, or an ending for some of the times begins."""
 
     kind: str
     """``start``, ``end``, ``section`` or ``ending``"""
@@ -50,7 +50,7 @@ def unfolded(found: list[Any]) -> list[Any]:
                 ending = True
             else:
                 at = _next(found, at, time)
-        elif time < _times(found, begin):
+        elif time < (_times(found, begin) or max(item.times, default=2)):
             at, time, ending = begin, time + 1, False
         else:
             begin, time, marked, ending = at, 1, False, False
@@ -71,7 +71,7 @@ def _next(found: list[Any], at: int, time: int) -> int:
 
 
 def _times(found: list[Any], begin: int) -> int:
-    """How often what begins here is played: as its endings say, else twice."""
+    """How often what begins here is played, as its endings say; 0 where it has none."""
     most = 0
     for n in range(begin, len(found)):
         if isinstance(found[n], Mark):
@@ -79,7 +79,7 @@ def _times(found: list[Any], begin: int) -> int:
                 most = max(most, *found[n].times)
             elif found[n].kind == "start" or (found[n].kind == "end" and not _is_ending(found, n + 1)):
                 break
-    return most or 2
+    return most
 
 
 def _is_ending(found: list[Any], at: int) -> bool:

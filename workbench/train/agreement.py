@@ -116,7 +116,7 @@ class Agreement:
             elif self.current is not None:
                 break
             elif word == "on":
-                told, said = told + [["on"]] * self.pausing, said + [{"kind": "resumed"}] * self.pausing
+                told, said = told + [["on"]] * self.pausing, said + [{"kind": "continued"}] * self.pausing
                 self.pausing = False
             elif word != "pause" or not self.pausing:
                 self.current, self._steps = (next(self._numbers), word, values), {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +11,6 @@ import torch
 import torch.distributed as dist
 
 from ..errors import WorkbenchError
-from . import checkpoints
 from .rank import Control
 
 REPORT_SECONDS = 0.25
@@ -160,21 +158,6 @@ class Samples(pl.Callback):
         if self.control.rank == 0 and (last or _due(trainer, module, "sample", index)):
             for made in module.shown(trainer.global_step):
                 self.control.send("sample", step=trainer.global_step, **made)
-
-
-class Checkpoints(pl.Callback):
-    """Save the state by rule, at the last step and where a stop was agreed."""
-
-    def __init__(self, control: Control, folder: Path):
-        self.control, self.folder = control, folder
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
-        step = trainer.global_step
-        if (_due(trainer, module, "checkpoint", index) or step == module.plan["steps"] or trainer.should_stop) and _whole(module, index):
-            next(c for c in trainer.callbacks if isinstance(c, Curves)).flush()
-            trainer.save_checkpoint(checkpoints.path_of(self.folder, step))
-            if self.control.rank == 0:
-                self.control.send("checkpoint", step=step)
 
 
 def _whole(module: pl.LightningModule, index: int) -> bool:

@@ -11,7 +11,7 @@ from ..journal import Journal
 if TYPE_CHECKING:
     from ..driver import RunContext
 
-KINDS = ("paused", "resumed", "changed", "profiling", "profiled", "stacks")
+KINDS = ("paused", "continued", "changed", "profiling", "profiled", "stacks")
 """Messages of a gang that tell what came of a word; each is a mark of the same name."""
 
 
@@ -19,7 +19,7 @@ def record(run: RunContext, message: dict[str, Any]) -> None:
     """Note in a run's events what came of a word."""
     kind = message["kind"]
     run.mark(kind, **{k: v for k, v in message.items() if k not in ("kind", "token")})
-    said = {"paused": "waits after step {step:,}", "resumed": "goes on", "profiling": "profiles {steps} steps from step {step:,}",
+    said = {"paused": "waits after step {step:,}", "continued": "goes on", "profiling": "profiles {steps} steps from step {step:,}",
             "changed": "a learning rate of {learning_rate:g} from step {step:,}"}.get(kind)
     if said:
         run.log(said.format(**{k: v for k, v in message.items() if k != "values"}, **message.get("values", {})))
@@ -44,7 +44,7 @@ def repeat(run: RunContext) -> None:
 
 def words(run: RunContext) -> Callable[[], list[tuple[str, dict[str, Any]]]]:
     """What a gang asks for words to its ranks: those told to the run; first of all to wait, where an attempt that is gone waited."""
-    marks = [e.name for e in Events(run.workspace).tail(run.id, kinds=("mark",)) if e.name in ("paused", "resumed", "frozen")]
+    marks = [e.name for e in Events(run.workspace).tail(run.id, kinds=("mark",)) if e.name in ("paused", "continued", "frozen")]
     first = [("pause", {})] if run.attempt > 1 and marks and marks[-1] == "paused" else []
 
     def asked() -> list[tuple[str, dict[str, Any]]]:

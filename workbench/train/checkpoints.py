@@ -89,10 +89,10 @@ def manifest(path: Path) -> dict[str, Any]:
         said = json.loads(raw)
         if canonical_json(said) != raw:
             raise _damaged(path)
-        digest = said.pop("digest")
+        sealed_with = said.pop("digest")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise _damaged(path) from error
-    if digest != digest_bytes(canonical_json(said)):
+    if sealed_with != digest(said):
         raise _damaged(path)
     if said["version"] != VERSION:
         raise OtherVersionError("is a checkpoint of another version", where=path, received=said["version"], allowed=str(VERSION),
@@ -130,7 +130,12 @@ def parts_of(said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def sealed(said: dict[str, Any]) -> bytes:
     """The bytes of a manifest, with its own digest in it."""
-    return canonical_json(said | {"digest": digest_bytes(canonical_json(said))})
+    return canonical_json(said | {"digest": digest(said)})
+
+
+def digest(said: Mapping[str, Any]) -> str:
+    """What tells a checkpoint from all others: the digest of its manifest."""
+    return digest_bytes(canonical_json(said))
 
 
 def size_of(path: Path) -> int:

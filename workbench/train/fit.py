@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
-from . import callbacks, checkpoints, estimate
+from . import callbacks, checkpoints, estimate, live, memory, neighbour
+from .keeper import Keeper
 from .objective import Objective, spaced
 from .objectives import KINDS
 from .rank import Control
-from .states import AtomicCheckpoints
 from .strategy import RankDDP
 from .vitals import Vitals
 from .windows import digest_rows
@@ -44,6 +45,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         on), ``windows`` (rows of the table that are measured while training), ``parameters``, ``seconds``, ``memory`` (bytes);
         rank 0 leaves the model in the directory that the plan names.
     """
+    copies, plan = _copies(control, plan)
     module = objective(plan, control.rank, control.world)
     begin = time.monotonic()
     tried: float | None = None
@@ -55,21 +57,46 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     _, positions, _ = module.share.batch(first * module.share.accumulate)
     control.send("reads", step=first, windows=module.reading.named(positions), digest=digest_rows(module.reading.rows(positions)))
     control.vitals = Vitals(module, tried)
-    watchers = [callbacks.Freeze(control), callbacks.Curves(control), control.vitals, callbacks.HeldOut(control),
-                callbacks.Samples(control), callbacks.Checkpoints(control, Path(plan["checkpoints"]))]
+    curves, held_out = callbacks.Curves(control), callbacks.HeldOut(control)
+    keeper = Keeper(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
+                    every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
+                    before=curves.flush)
+    asked = [live.Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
+    watchers = [callbacks.Freeze(control), *asked, curves, control.vitals, held_out, callbacks.Samples(control), keeper]
     if plan.get("before"):
-        watchers.insert(3, callbacks.Before(control))
-    lightning = trainer(module, RankDDP(AtomicCheckpoints()), watchers)
+        watchers.insert(5, callbacks.Before(control))
+    lightning = trainer(module, RankDDP(), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
+    if copies is not None:
+        control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
+        copies.remove()
     if lightning.global_step < plan["steps"]:
         return {"step": lightning.global_step, "stopped": True}
-    table = module.scores()
-    value, weight = module.measure(table)
-    if control.rank == 0:
-        module.save(Path(plan["out"]))
+    with control.busy("the last measure and the model"):
+        table = module.scores()
+        value, weight = module.measure(table)
+        if control.rank == 0:
+            module.save(Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "value": value, "weight": weight,
             "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": module.parameters_count,
             "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
+
+
+def _copies(control: Control, plan: dict[str, Any]) -> tuple[neighbour.Copies | None, dict[str, Any]]:
+    """This rank's copies in memory, where the plan wants them, and the plan with what to begin from: the furthest of all copies, if
+    they are further than the checkpoint.
+    """
+    memory.sweep()
+    if not plan["every"].get("copies"):
+        return None, plan
+    copies = neighbour.Copies(memory.place(Path(plan["directory"])), control.rank, control.world, local_rank=int(os.environ["LOCAL_RANK"]))
+    beyond = checkpoints.step_of(Path(plan["checkpoint"])) if plan["checkpoint"] else 0
+    found = neighbour.meet(control, copies, beyond, strict=plan["objective"]["kind"] == "module")
+    if found is None:
+        return copies, plan
+    if control.rank == 0:
+        control.send("copied", step=checkpoints.step_of(found))
+    return copies, plan | {"checkpoint": str(found)}
 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:

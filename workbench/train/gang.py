@@ -136,7 +136,7 @@ class Gang:
         patience : seconds without a step after which the ranks count as hung; none: no matter how long.
         check : called a few times a second; when it raises, the ranks are killed.
         on_message : gets what ranks send, with ``rank`` and ``kind``; before that which ranks were started; and what came of
-            words: "paused" (with the step behind which all wait), "resumed", "changed" and "profiling" (with the step from
+            words: "paused" (with the step behind which all wait), "continued", "changed" and "profiling" (with the step from
             which it holds, and the values), "stacks" (of all ranks).
 
         Raises

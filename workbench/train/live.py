@@ -32,11 +32,12 @@ class Changes(pl.Callback):
         if step == self.step:
             return
         if self.step == 0:  # what was changed before the checkpoint is in it
+            self.step = trainer.global_step
             self.rate = next((v["learning_rate"] for at, v in reversed(self.changes) if at < step), self.rate)
-        self.step = step
         self.changes += [(step, values) for values in self.control.due("set", step)]
-        for _, values in [c for c in self.changes if c[0] == step]:
+        for _, values in [c for c in self.changes if self.step < c[0] <= step]:  # with two optimizers, steps are counted by two
             self._set(trainer, values["learning_rate"])
+        self.step = step
 
     def _set(self, trainer: pl.Trainer, rate: float) -> None:
         """Scale what the schedules start from, and what they made of it for this step."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..driver import RunContext
 from ..storage import write_atomic
 from ..tracking import Tracker
-from . import estimate
+from . import changes, estimate
 from .cost import Meter, Rates, cost_words
 from .verdict import LastMinute
 
@@ -33,7 +33,7 @@ class Recorder:
         self.run, self.tracker, self.plan = run, tracker, plan
         self.loss: float | None = None
         self.held_out: dict[int, float] = {}
-        self.step = 0
+        self.step = self.copied = 0
         self._trials: dict[int, dict[str, Any]] = {}
         self._vitals: dict[int, dict[str, Any]] = {}
         self.meter = Meter(run.directory, Rates.of(run.workspace.settings), run.spec.budget)
@@ -68,8 +68,16 @@ class Recorder:
             self._vitals = {}
         elif kind == "reads":
             self.run.mark("reads", rank=message["rank"], step=message["step"], windows=message["windows"], digest=message["digest"])
+        elif kind == "copied":
+            self.copied = message["step"]
+            self.run.log(f"goes on from step {self.copied:,}, which was copied in memory")
+            self.run.mark("resumed", step=self.copied, copied=True)
+        elif kind == "warning":
+            self.run.log(message["text"], "warning")
         elif kind == "checkpoint":
             self.run.mark("checkpoint", step=message["step"])
+        elif kind in changes.KINDS:
+            changes.record(self.run, message)
         elif kind == "trial":
             self._trials[message["rank"]] = message
             if len(self._trials) == self.plan["world"]:

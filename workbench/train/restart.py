@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..journal import ENDED, Journal
-from . import checkpoints
-from .gang import Gang, RankError, RankLost
+from . import changes, checkpoints, memory
+from .branch import begin
+from .gang import HANG, Gang, RankError, RankLost
 from .recorder import BEFORE, Recorder
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ MOST_SKIPPED = 10
 
 def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[str, Any]:
     """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
-    folder = Path(told["checkpoints"])
+    folder, words = Path(told["checkpoints"]), changes.words(run)
     fruitless, began_at = 0, -1
+    checkpoints.tidy(folder)
+    changes.repeat(run)
     if not checkpoints.listed(folder):
         _take_over(run, folder)
     while True:
@@ -35,15 +38,20 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
             checkpoints.remove(bad)
+        if path is None and told["branch"] is not None:
+            path = begin(run.workspace, told["start"], folder)
+            run.log(f"begins with step {checkpoints.step_of(path):,} of {told['start'].partition('@')[0]}")
         step = checkpoints.step_of(path) if path else 0
-        fruitless = fruitless + 1 if step == began_at else 0
-        began_at = step
+        fruitless = fruitless + 1 if max(step, recorder.copied) == began_at else 0
+        began_at = max(step, recorder.copied)
         if step:
             run.log(f"goes on from step {step}")
             run.mark("resumed", step=step)
         try:
-            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None}
-            results = gang.call(FIT, asked, stop=_Ends(run, recorder), on_message=recorder.take)
+            asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
+                            "changes": changes.of(run)}
+            results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, patience=told.get("hang_seconds", HANG),
+                                on_message=recorder.take)
         except RankLost as lost:
             run.check_current()
             recorder.lost(str(lost), lost.ranks)
@@ -57,6 +65,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
                 continue
             error.place = f"rank {error.cause.get('rank')}, step {error.cause.get('step', 0):,}"
             error.hint = error.hint or _what_next(error.cause)
+            memory.clear(memory.place(Path(told["directory"])))
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -77,6 +86,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             run.stopping.set()
             run.check_stop()
         recorder.meter.keep()
+        memory.clear(memory.place(Path(told["directory"])))
         return results[0] | {"memory": sum(r["memory"] for r in results)}
 
 

@@ -13,6 +13,9 @@ from ..dataset import Dataset
 from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
+from . import checkpoints
+from .agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
+from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
 from .spec import TrainSpec
@@ -46,6 +49,8 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
         version = Registry(workspace).resolve("dataset", spec.data)
         found["data"], dataset = version.digest, Dataset(version.path)
     found |= _material(spec).refuse(spec, workspace, dataset)
+    if spec.start is not None:
+        found |= branched(spec, workspace, found)
     refuse_unpriced(spec, workspace.settings)
     if spec.sweep is not None:
         refuse_values(spec)
@@ -88,8 +93,10 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             material.refuse_nothing(plan, made, dataset)
             for line in plan.said:
                 run.log(line)
-        told = plan.to_dict() | told_before(run) | {"world": spec.hardware.ranks, "group": True, **made.told(),
-                                 "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
+        told = plan.to_dict() | told_before(run) | {
+            "world": spec.hardware.ranks, "group": True, **made.told(), "keep": spec.keep.model_dump(), "start": spec.start,
+            "branch": branched_at(run.inputs, plan.steps), "directory": str(run.directory),
+            "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
         tags = {"dataset": dataset.reference} if dataset else {}
         with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags) as tracker:
             recorder = Recorder(run, tracker, told)
@@ -102,7 +109,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
                        "memory": reached["memory"], **{k: round(v, 6) for k, v in recorder.meter.spent.items()}}
             model = _register(spec, run, dataset, told, metrics, reached["parameters"])
             tracker.end({"model": model.reference})
-    shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
+    if not checkpoints.prune(run.directory / "checkpoints", last=0, best=spec.keep.best, every=spec.keep.every):
+        shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
     shutil.rmtree(run.directory / "model", ignore_errors=True)
     return {"model": spec.model_name, "digest": model.digest, "metrics": metrics, "parameters": reached["parameters"]}
 
@@ -156,8 +164,6 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
     """The last checkpoint of a run that did not come to its end: what ``Run.resume`` goes on from."""
-    from . import checkpoints
-
     if (workspace.path("runs", entry.id, STUDY)).exists():
         return {"step": 0, "words": "with the trials that are left"}
     found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))

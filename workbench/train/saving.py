@@ -73,6 +73,7 @@ class Saver:
         """seconds that the last write took, from the call to the rename"""
         self._store = store if store is not None or world == 1 else own_store()
         self._mark = self._agreed()
+        self._given_up = threading.Event()
         self._staged, self._idle = threading.Event(), threading.Event()
         self._staged.set()
         self._idle.set()
@@ -138,6 +139,12 @@ class Saver:
             self._thread.join()
             self._thread = None
 
+    def abandon(self, patience: float = 0.3) -> None:
+        """End the thread and wait only so many seconds for what other ranks may never write; nothing of it is shown then."""
+        self._idle.wait(patience)
+        self._given_up.set()
+        self.close()
+
     def _agreed(self) -> str:
         """A word that all ranks of this start share and no earlier one does: what those left half done stays apart."""
         mine = os.urandom(4).hex()
@@ -180,7 +187,10 @@ class Saver:
             self._store.set(f"checkpoints/{job.step}/{self.rank}", json.dumps(word))
         if self.rank != 0:
             return failure
-        words = self._words(job.step, word)
+        try:
+            words = self._words(job.step, word)
+        except StorageError as error:
+            return error
         for rank, said in enumerate(words):
             if failure is None and "failure" in said:
                 failure = StorageError(said["failure"][0], where=f"{self.folder}, rank {rank}", hint=said["failure"][1])
@@ -200,7 +210,8 @@ class Saver:
             return [own]
         keys = [f"checkpoints/{step}/{rank}" for rank in range(self.world)]
         while not self._store.check(keys):
-            time.sleep(POLL)
+            if self._given_up.wait(POLL):
+                raise StorageError("not all ranks wrote their part", where=self.folder)
         words = [json.loads(self._store.get(key)) for key in keys]
         for key in keys:
             self._store.delete_key(key)

@@ -52,6 +52,19 @@ class Rhythm(Part):
     """steps between measures on the validation split"""
     sample: int = Field(200, ge=1)
     """steps between samples written by the model"""
+    copies: int | None = Field(None, ge=1)
+    """steps between copies in the hosts' memory, from which ranks go on when one dies; none: they go on from the checkpoint"""
+
+
+class Keep(Part):
+    """Which checkpoints stay. When a run is done only those of ``best`` and ``every`` do."""
+
+    last: int = Field(2, ge=1)
+    """the newest so many: the one before the last is for when the last is damaged"""
+    best: int = Field(0, ge=0)
+    """so many of those with the lowest held-out measure"""
+    every: int | None = Field(None, ge=1)
+    """those of each of so many steps"""
 
 
 class Budget(Part):
@@ -146,6 +159,9 @@ class TrainSpec(Spec):
     sweep: Sweep | None = None
     """values to try, each in a run of its own; none: one training"""
     every: Rhythm = Rhythm()
+    keep: Keep = Keep()
+    start: str | None = None
+    """checkpoint of another run to begin from, its id or id@step; none: random weights, or the objective's base"""
     prompts: tuple[str, ...] = ()
     """beginnings that the model continues as it learns; none: those of three held-out records"""
 

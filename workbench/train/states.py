@@ -14,11 +14,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.optimizer import _optimizer_to_device
+from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 
 from ..errors import StorageError
-from . import checkpoints, saving, shards
+from . import checkpoints, shards
 
 ORIGIN = "workbench"
 """Key of a state that was read from a checkpoint of ours: ``step``, ``world``, and ``own`` of this rank, if there are as many as then."""
@@ -82,24 +82,26 @@ class ShardedStates:
             _optimizer_to_device(optimizer, self.root_device)
 
 
-class AtomicCheckpoints(CheckpointIO):
-    """Lightning's own saving through ``checkpoints``, by rank 0 alone: whole or not at all, with digests, no code inside."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:  # noqa: ARG002
-        saving.save(checkpoint, Path(path).parent, checkpoints.step_of(Path(path)), keep={"last": 2})
-
-    def load_checkpoint(self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
-        return shards.load(Path(path))
-
-    def remove_checkpoint(self, path: str | os.PathLike) -> None:
-        checkpoints.remove(Path(path))
-
-
 def dumped(trainer: pl.Trainer) -> dict[str, Any]:
     """A trainer's whole state, its tensors by reference. ``_checkpoint_connector`` is private to Lightning; a test holds it to that."""
     strategy = trainer.strategy
     with strategy.referring() if isinstance(strategy, ShardedStates) else contextlib.nullcontext():
         return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+
+
+def begin_afresh(trainer: pl.Trainer) -> None:
+    """Give optimizers and schedules back what the module sets for them: a branch trains on with a learning rate of its own."""
+    optimizers, schedules = _init_optimizers_and_lr_schedulers(trainer.lightning_module)
+    for optimizer, fresh in zip(trainer.optimizers, optimizers, strict=True):
+        for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+            group.update({k: v for k, v in new.items() if k != "params"})
+    for config, fresh in zip(trainer.lr_scheduler_configs, schedules, strict=True):
+        config.scheduler.base_lrs = bases = list(fresh.scheduler.base_lrs)
+        shares = getattr(config.scheduler, "lr_lambdas", None) or [lambda _: 1.0] * len(bases)
+        rates = [base * share(config.scheduler.last_epoch) for base, share in zip(bases, shares, strict=True)]
+        for group, rate in zip(config.scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        config.scheduler._last_lr = rates
 
 
 def steady(module: pl.LightningModule) -> frozenset[int]:
@@ -145,8 +147,6 @@ def numbered(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, module:
     StorageError
         When the state is of other parameters.
     """
-    if all(isinstance(p, int) for g in state["param_groups"] for p in g["params"]):
-        return dict(state)  # saved by Lightning itself
     numbers = {name: n for n, name in enumerate(_names(optimizer, module))}
     unknown = [p for g in state["param_groups"] for p in g["params"] if p not in numbers]
     if unknown or len(state["param_groups"]) != len(optimizer.param_groups):

@@ -75,8 +75,8 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     computing = [r.get("forward_seconds", 0.0) + r.get("backward_seconds", 0.0) - r.get("blocked_seconds", 0.0)
                  - r.get("starved_seconds", 0.0) for r in ranks]
     bound, words, do = _words(wait, blocked, starved, full, computing, ranks)
-    return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "starved": starved, "full": full,
-            "ranks": ranks}
+    return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "starved": starved,
+            "full": full, "ranks": ranks}
 
 
 def _words(wait: float, blocked: float, starved: float, full: float, computing: list[float],
