@@ -26,8 +26,8 @@ HANG = 600.0
 """Seconds without a step after which a training counts as hung, where its plan names no others (``hang_seconds``)."""
 STACKS_SECONDS = 5.0
 """Seconds that ranks get to show where they stand."""
-GROW_AFTER, GROW_LOOK = 10.0, 2.0
-"""Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them; and between looks."""
+GROW_LOOK = 1.0
+"""Seconds between looks for workers to grow with."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 POLL = 0.2
@@ -119,7 +119,7 @@ class Gang:
             time.sleep(0.1)
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
-             words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: bool = False,
+             words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: float | None = None,
              patience: float | None = None, check: Callable[[], None] = lambda: None,
              on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
         """Run ``target(control, argument)`` in a process on each claimed worker; returns what each gave, by rank.
@@ -132,7 +132,7 @@ class Gang:
             that it will end soon, and when the gang is to grow; ``ended_for`` tells which it was.
         words : asked a few times a second for what there is to say to the ranks: words of ``agreement.WORDS`` with their values.
             What was not agreed on when the ranks were lost is said again by the next call.
-        grow : end the ranks, as for a stop, once more workers have been free for a while, so that ``claim`` takes them too.
+        grow : end the ranks, as for a stop, once more workers have been free for so many seconds, so that ``claim`` takes them too.
         patience : seconds without a step after which the ranks count as hung; none: no matter how long.
         check : called a few times a second; when it raises, the ranks are killed.
         on_message : gets what ranks send, with ``rank`` and ``kind``; before that which ranks were started; and what came of
@@ -147,7 +147,8 @@ class Gang:
             When the work failed in a rank, or hangs.
         """
         plan = self._plan(target, argument, ranks or len(self.workers))
-        watch, talk, growth = Watch(plan, patience), Agreement(plan["world"]), _Growth(self) if grow else None
+        watch, talk, growth = (
+            Watch(plan, patience), Agreement(plan["world"]), None if grow is None else _Growth(self, grow))
         self.ended_for = None
         for word, values in self._unheard:
             talk.ask(word, values)
@@ -266,7 +267,8 @@ class Gang:
 class _Growth:
     """Whether a gang has had more workers at hand for long enough; asks the scheduler now and then."""
 
-    def __init__(self, gang: Gang):
+    def __init__(self, gang: Gang, after: float):
+        self.after = after
         self.gang, self.asked, self.since = gang, time.monotonic(), None
 
     def due(self, now: float) -> bool:
@@ -274,7 +276,7 @@ class _Growth:
             self.asked = now
             with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to spare
                 self.since = (self.since or now) if self.gang.spare() > 0 else None
-        return self.since is not None and now - self.since > GROW_AFTER
+        return self.since is not None and now - self.since > self.after
 
 
 def _why(answer: Mapping[str, Any], few: bool) -> str:

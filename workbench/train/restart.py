@@ -27,6 +27,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
     """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
     folder, words = Path(told["checkpoints"]), changes.words(run)
     fruitless, began_at = 0, -1
+    grow = run.workspace.settings.cluster.grow_seconds if gang.maximum > gang.minimum else None
     checkpoints.tidy(folder)
     changes.repeat(run)
     if not checkpoints.listed(folder):
@@ -34,6 +35,9 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
     while True:
         run.check_stop()
         gang.claim(run.check_stop, run.log, patience=run.workspace.settings.cluster.PATIENCE)
+        if told["world"] != len(gang.workers):
+            run.log(f"{len(gang.workers)} ranks instead of {told['world']}: a step takes the same samples")
+            told["world"] = recorder.plan["world"] = len(gang.workers)
         path, broken = checkpoints.newest(folder)
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
@@ -51,6 +55,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
                             "changes": changes.of(run)}
             results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, patience=told.get("hang_seconds", HANG),
+                                ranks=len(gang.workers), grow=grow,
                                 on_message=recorder.take)
         except RankLost as lost:
             run.check_current()
@@ -77,8 +82,10 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             run.stopping.set()
             run.check_stop()
         if results[0]["stopped"] and not run.stopping.is_set():
-            run.log(f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
-            run.mark("notice", step=results[0]["step"])
+            grows = gang.ended_for == "growth"
+            run.log(f"more workers are there: a checkpoint at step {results[0]['step']:,}, and on with them" if grows else
+                    f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
+            run.mark("growth" if grows else "notice", step=results[0]["step"])
             continue
         if results[0]["stopped"]:
             run.log(f"stopped after step {results[0]['step']}: workbench resume {run.id} goes on from there")

@@ -55,10 +55,10 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
     if spec.sweep is not None:
         refuse_values(spec)
     cluster = workspace.settings.cluster
-    if cluster.most is not None and spec.hardware.ranks > cluster.most:
-        raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
+    if cluster.most is not None and spec.hardware.least > cluster.most:
+        raise SpecError.one("hardware.ranks", f"received {spec.hardware.least}, one a worker, and the {cluster.kind} cluster has "
                             f"{cluster.most}; expected {cluster.most} or fewer, or set {'maximum' if cluster.grows else 'workers'} = "
-                            f"{spec.hardware.ranks} under [cluster] in workbench.toml")
+                            f"{spec.hardware.least} under [cluster] in workbench.toml")
     return found
 
 
@@ -85,7 +85,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     workspace, material = run.workspace, _material(spec)
     dataset = _dataset(workspace, run.inputs)
     logs = run.directory / "logs"
-    with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
+    with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads,
+              minimum=spec.hardware.least, maximum=spec.hardware.most) as gang:
         gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
         made = _made(spec, workspace, dataset, gang, run.inputs, run)
         plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))

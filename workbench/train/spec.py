@@ -37,10 +37,31 @@ class Hardware(Part):
 
     ranks: int = Field(2, ge=1, le=1024)
     """coupled processes, one a Dask worker"""
+    min_ranks: int | None = Field(None, ge=1, le=1024)
+    """ranks with which it goes on at least, where workers leave; none: all of them"""
+    max_ranks: int | None = Field(None, ge=1, le=1024)
+    """ranks that it takes at most, where more workers come; a step takes the same samples; none: no more"""
     threads: int | None = Field(None, ge=1)
     """threads a rank computes with; none: the machine's cores shared out"""
     accelerator: Literal["auto", "cpu", "gpu", "tpu", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _in_order(self):
+        least, most = self.least, self.most
+        if not least <= self.ranks <= most:
+            raise ValueError(f"received min_ranks {least}, ranks {self.ranks}, max_ranks {most}; expected min_ranks ≤ ranks ≤ max_ranks")
+        return self
+
+    @property
+    def least(self) -> int:
+        """Ranks with which a training goes on at least."""
+        return self.ranks if self.min_ranks is None else self.min_ranks
+
+    @property
+    def most(self) -> int:
+        """Ranks that it takes at most."""
+        return self.ranks if self.max_ranks is None else self.max_ranks
 
 
 class Rhythm(Part):
