@@ -65,6 +65,7 @@ class Gang:
         self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lost: set[str] = set()
         self._unheard: list[tuple[str, dict[str, Any]]] = []
+        self._pinging: threading.Thread | None = None
 
     def __enter__(self) -> Gang:
         def hear(event: tuple[float, dict[str, Any]]) -> None:
@@ -188,9 +189,10 @@ class Gang:
                 on(*talk.next())
                 if now - pinged > PING:
                     pinged = now
-                    self._tell(plan, ["ping"])
+                    self._ping(plan)
             return [watch.results[r] for r in range(watch.world)]
         except BaseException:
+            self._lost |= watch.unreachable
             self._end(plan)
             raise
         finally:
@@ -247,6 +249,12 @@ class Gang:
 
     def _tell(self, plan: dict[str, Any], message: list, ranks: list[int] | None = None) -> None:
         self._on_workers(host.tell, plan["token"], message, ranks, workers=[r["worker"] for r in plan["ranks"]])
+
+    def _ping(self, plan: dict[str, Any]) -> None:
+        # Off this thread: a worker behind a cut link keeps whoever speaks to it waiting, and that it is lost must be seen.
+        if self._pinging is None or not self._pinging.is_alive():
+            self._pinging = threading.Thread(target=self._tell, args=(plan, ["ping"]), daemon=True)
+            self._pinging.start()
 
     def _end(self, plan: dict[str, Any]) -> None:
         # Off this thread: a worker that answers no more must not hold up the driver.
