@@ -149,7 +149,7 @@ class Gang:
         """
         plan = self._plan(target, argument, ranks or len(self.workers))
         watch, talk, growth = Watch(plan, patience), Agreement(plan["world"]), _Growth(self) if grow else None
-        self.ended_for = None
+        self.ended_for, waits = None, False
         for word, values in self._unheard:
             talk.ask(word, values)
         pinged = polled = time.monotonic()
@@ -183,8 +183,9 @@ class Gang:
                         talk.ask(word, values)
                 if self.ended_for is None:
                     self.ended_for = ("asked" if stop is not None and stop.is_set() else "notice" if stop is not None and watch.leaving
-                                      else "growth" if growth is not None and growth.due(now) else None)
+                                      else "growth" if growth is not None and not talk.pausing and growth.due(now) else None)
                     if self.ended_for:
+                        waits = talk.pausing and self.ended_for == "notice"
                         talk.ask("stop")
                 on(*talk.next())
                 if now - pinged > PING:
@@ -196,7 +197,7 @@ class Gang:
             self._end(plan)
             raise
         finally:
-            self._unheard = talk.unheard
+            self._unheard = [("pause", {})] * waits + talk.unheard
 
     def spare(self) -> int:
         """Workers that are free for this gang beside those that it holds, as far as its maximum; none while other runs wait."""

@@ -52,10 +52,11 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
         found |= branched(spec, workspace, found)
     refuse_unpriced(spec, workspace.settings)
     cluster = workspace.settings.cluster
-    if cluster.most is not None and spec.hardware.ranks > cluster.most:
-        raise SpecError.one("hardware.ranks", f"received {spec.hardware.ranks}, one a worker, and the {cluster.kind} cluster has "
+    ranks = spec.hardware.min_ranks or spec.hardware.ranks
+    if cluster.most is not None and ranks > cluster.most:
+        raise SpecError.one("hardware.ranks", f"received {ranks}, one a worker, and the {cluster.kind} cluster has "
                             f"{cluster.most}; expected {cluster.most} or fewer, or set {'maximum' if cluster.grows else 'workers'} = "
-                            f"{spec.hardware.ranks} under [cluster] in workbench.toml")
+                            f"{ranks} under [cluster] in workbench.toml")
     return found
 
 
@@ -78,7 +79,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     workspace, material = run.workspace, _material(spec)
     dataset = _dataset(workspace, run.inputs)
     logs = run.directory / "logs"
-    with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads) as gang:
+    with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads,
+              minimum=spec.hardware.min_ranks, maximum=_most(spec)) as gang:
         gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
         made = _made(spec, workspace, dataset, gang, run.inputs, run)
         plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))
@@ -177,6 +179,12 @@ def _gain(before: list[list[float]] | None, after: list[list[float]], plan: Plan
         return {}
     found = gained(before, after, plan.scale)
     return {f"{plan.measure}_before": found["before"], "gain": found}
+
+
+def _most(spec: TrainSpec) -> int | None:
+    """Ranks that a run takes at most: each needs a chunk of every step."""
+    most = spec.hardware.max_ranks
+    return most and max(spec.hardware.ranks, min(most, spec.hardware.ranks * spec.batch.accumulate))
 
 
 def _material(spec: TrainSpec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..spec import Name, Part, Reference, Spec
@@ -37,10 +37,22 @@ class Hardware(Part):
 
     ranks: int = Field(2, ge=1, le=1024)
     """coupled processes, one a Dask worker"""
+    min_ranks: int | None = Field(None, ge=1)
+    """processes it begins and goes on with where no more workers are free; none: ``ranks``. Samples and their order stay the same,
+    sums are rounded otherwise"""
+    max_ranks: int | None = Field(None, ge=1)
+    """processes it takes when there are more workers; none: ``ranks``. More than ``ranks`` are of use with ``batch.accumulate``"""
     threads: int | None = Field(None, ge=1)
     """threads a rank computes with; none: the machine's cores shared out"""
     accelerator: Literal["auto", "cpu", "gpu", "tpu", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Hardware:
+        least, most = self.min_ranks or self.ranks, self.max_ranks or self.ranks
+        if not least <= self.ranks <= most:
+            raise ValueError(f"received min_ranks {least}, ranks {self.ranks}, max_ranks {most}; expected them in rising order")
+        return self
 
 
 class Rhythm(Part):
