@@ -23,8 +23,6 @@ class Cluster(Part):
     """most workers of a cluster that grows and shrinks; none: the number is fixed"""
     shrink_seconds: float = Field(30, ge=1)
     """seconds that a worker is not needed before it is taken away, where the number follows the work"""
-    grow_seconds: float = Field(10, ge=0)
-    """seconds that more workers must be free before a training that may grow begins anew with them"""
     threads: int = Field(1, ge=1, le=256)
     """threads a worker offers to data work"""
     idle_minutes: float = Field(60, gt=0)

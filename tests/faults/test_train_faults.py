@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -163,28 +162,15 @@ def test_two_runs_at_once_take_turns_and_the_second_one_says_whom_it_waits_for(l
     assert spans[0][-1] < spans[1][0] or spans[1][-1] < spans[0][0]
 
 
-def test_a_frozen_rank_is_noticed_by_its_silence(live, undisturbed, monkeypatch):
-    monkeypatch.setattr("workbench.train.watch.SILENCE", 4.0)  # so the driver lives here
-    driving = threading.Thread(target=runs.submit, args=(SPEC, live), kwargs={"again": True, "place": "here"})
-    driving.start()
-    run = newest(live)
+def test_a_frozen_rank(live, undisturbed):
+    run = runs.submit(SPEC, live, again=True)
     at_step(run, 50)
     before = ranks(run)
     os.kill(before[1]["pid"], signal.SIGSTOP)
     same(run, undisturbed)
-    driving.join(30)
-    assert "rank 1 was silent" in next(e for e in run.events(kinds=["mark"]) if e.name == "restart").data["why"]
+    assert "rank 1 was frozen" in next(e for e in run.events(kinds=["mark"]) if e.name == "restart").data["why"]
     for rank in before:
         gone(rank["pid"])
-
-
-def newest(live: Workspace) -> runs.Run:
-    """The run that is at work."""
-    deadline = time.monotonic() + 30
-    while not (found := [r for r in runs.listed(live, word="train") if r.state == "running"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found[0]
 
 
 def test_kill_of_the_process_that_asked(live, undisturbed):

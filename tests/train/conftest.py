@@ -19,9 +19,7 @@ SMALL = {"word": "train", "data": "docs", "name": "small", "model": {"size": "10
 @pytest.fixture(scope="session")
 def live(tmp_path_factory) -> Iterator[Workspace]:
     """A workspace with the dataset "docs" and a cluster whose forkservers stay warm over the tests."""
-    root = tmp_path_factory.mktemp("live")
-    (root / "workbench.toml").write_text("[cluster]\ngrow_seconds = 1\n")
-    made = Workspace(root).open()
+    made = Workspace(tmp_path_factory.mktemp("live")).open()
     runs.submit(DOCS, made, place="here").wait()
     yield made
     runs.shut_down(made)

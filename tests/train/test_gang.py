@@ -12,7 +12,7 @@ import pytest
 from workbench import cluster
 from workbench.errors import ClusterError
 from workbench.train.gang import Gang, RankError, RankLost
-from workbench.train.watch import SILENCE, Watch
+from workbench.train.watch import FROZEN, LINK, SILENCE, Watch
 
 TARGETS = '''
 import os, time
@@ -36,11 +36,15 @@ def wait(control, argument):
 PLAN = {"token": "r/1/1", "world": 2, "ranks": [{"rank": 0, "worker": "a"}, {"rank": 1, "worker": "b"}]}
 
 
+HERE = {"kind": "here", "status": "sleeping"}
+"""What a host says of a rank that says nothing itself."""
+
+
 def watch(*messages: dict, now: float = 1.0) -> tuple[Watch, list]:
     watch, answers = Watch(PLAN), []
     watch.begin(0.0)
     for message in messages:
-        answers += watch.take({"token": "r/1/1", **message}, 0.5)
+        answers += watch.take({"token": "r/1/1", **message}, now - 0.5 if message["kind"] == "here" else 0.5)
     watch.judge(now)
     return watch, answers
 
@@ -66,7 +70,9 @@ def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing(
     ([{"kind": "error", "rank": 0, "error": {"what": "gloo", "peer": True}}, {"kind": "ended", "rank": 1, "status": -9}], {},
      RankLost, "rank 1"),
     ([{"kind": "error", "rank": 0, "error": {"what": "gloo", "peer": True}}], {"now": 9.0}, RankLost, "lost the connection: gloo"),
-    ([], {"now": SILENCE + 1}, RankLost, "rank 0, 1 was silent"),
+    ([], {"now": LINK + 1}, RankLost, "worker a, b was not heard of"),
+    ([HERE | {"rank": 0}, HERE | {"rank": 1}], {"now": SILENCE + 1}, RankLost, "rank 0, 1 was silent"),
+    ([HERE | {"rank": 0, "status": "stopped"}, HERE | {"rank": 1}], {"now": FROZEN + 1}, RankLost, "rank 0 was frozen"),
 ])
 def test_what_ends_a_gang(messages, options, error, words):
     with pytest.raises(error, match=words):

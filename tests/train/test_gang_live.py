@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+from test_gang import ended
 
 from workbench import cluster
 from workbench.train import watch
@@ -162,21 +163,56 @@ def test_the_first_real_error_is_told_not_the_collectives(gang):
     assert caught.value.cause["rank"] == 1 and "in broken_by_the_user" in caught.value.cause["traceback"]
 
 
-def test_a_frozen_rank_is_lost_by_its_silence_and_the_gang_begins_again(gang, monkeypatch):
-    monkeypatch.setattr(watch, "SILENCE", 3.0)
+def test_a_frozen_rank_is_lost_and_the_gang_begins_again(gang, monkeypatch):
+    monkeypatch.setattr(watch, "FROZEN", 2.0)
     asker = Asker(gang)
     pids = [r["pid"] for r in asker.until("started")["ranks"]]
     asker.until("step", step=3)
     os.kill(pids[1], signal.SIGSTOP)
     asker.thread.join(30)
-    assert "rank 1 was silent for 3 s" in str(asker.end[0]) and asker.end[0].ranks == (1,)
+    assert "rank 1 was frozen" in str(asker.end[0]) and asker.end[0].ranks == (1,)
     again = Asker(gang)
     again.until("step", step=3)
     assert again.result()[0]["step"] >= 3
-    from test_gang import ended
-
     for pid in pids:
         ended(pid)
+
+
+def test_a_worker_that_falls_silent_is_lost_and_given_to_nobody_until_it_is_heard_of_again(live, gang, monkeypatch):
+    def hurry(seconds: float, dask_scheduler=None) -> float:
+        from workbench.train import leases
+
+        before, leases.HEARD = leases.HEARD, seconds
+        return before
+
+    monkeypatch.setattr(watch, "LINK", 4.0)
+    before = cluster.connect(live).run_on_scheduler(hurry, 3.0)
+    asker = Asker(gang)
+    ranks = asker.until("started")["ranks"]
+    asker.until("step", step=3)
+    worker = cluster.connect(live).run(os.getpid, workers=[ranks[1]["worker"]])[ranks[1]["worker"]]
+    os.kill(worker, signal.SIGSTOP)  # to the others this is a cut link: its rank goes on, and nothing is heard of it
+    try:
+        asker.thread.join(30)
+        assert "was not heard of for 4 s" in str(asker.end[0]) and asker.end[0].ranks == (1,)
+        said, tries = [], iter(range(20))
+        with pytest.raises(InterruptedError):
+            gang.claim(lambda: given_up(tries), said.append)
+        assert said == ["waiting for 2 workers: 1 are there"]
+    finally:
+        os.kill(worker, signal.SIGCONT)
+        cluster.connect(live).run_on_scheduler(hurry, before)
+    gang.claim()
+    again = Asker(gang)
+    again.until("step", step=3)
+    assert again.result()[0]["step"] >= 3
+    for rank in ranks:
+        ended(rank["pid"])
+
+
+def given_up(tries) -> None:
+    if next(tries, None) is None:
+        raise InterruptedError
 
 
 def test_what_ranks_exchange_through_the_driver(gang):

@@ -83,6 +83,7 @@ class Waiting:
 
 
 def test_a_gang_takes_what_is_free_and_grows_when_there_is_more(live, gang, monkeypatch):
+    monkeypatch.setattr(gangs, "GROW_AFTER", 0.4)
     monkeypatch.setattr(gangs, "GROW_LOOK", 0.1)
     other = gang("other", 1)
     other.claim()
@@ -90,13 +91,13 @@ def test_a_gang_takes_what_is_free_and_grows_when_there_is_more(live, gang, monk
     elastic.claim()
     mine = elastic.workers
     assert len(mine) == 1 and elastic.spare() == 0
-    assert elastic.call("queue_targets:steps", {"steps": 3, "meeting": "none"}, grow=0.4) == [{"step": 3, "world": 1, "stopped": False}]
+    assert elastic.call("queue_targets:steps", {"steps": 3, "meeting": "none"}, grow=True) == [{"step": 3, "world": 1, "stopped": False}]
     threading.Timer(0.3, other.__exit__).start()
-    ended = elastic.call("queue_targets:steps", {"steps": 100_000, "meeting": "none"}, grow=0.4)
+    ended = elastic.call("queue_targets:steps", {"steps": 100_000, "meeting": "none"}, grow=True)
     assert ended[0]["stopped"] and elastic.ended_for == "growth" and elastic.spare() == 1
     elastic.claim()
     assert len(elastic.workers) == 2 and set(mine) < set(elastic.workers)
-    assert [r["world"] for r in elastic.call("queue_targets:steps", {"steps": 3, "meeting": "none"}, grow=0.4)] == [2, 2]
+    assert [r["world"] for r in elastic.call("queue_targets:steps", {"steps": 3, "meeting": "none"}, grow=True)] == [2, 2]
 
 
 def test_first_come_first_served_and_who_gives_up_leaves_no_trace(live, gang):

@@ -38,7 +38,7 @@ Dataset `{dataset.reference}`: {splits["train"]["records"]:,} records, {splits["
 | tokens | {metrics["tokens"]:,} in {metrics["steps"]:,} steps |
 | vocabulary, context | {metrics["vocabulary"]:,} tokens of byte-level BPE, {plan["context"]} |
 | optimizer | {plan["optimizer"]}, learning rate {plan["learning_rate"]:g}, warm-up {plan["warmup"]} steps, cosine to zero |
-| batch | {plan["world"]} ranks x {plan["sequences"]} sequences x {plan["accumulate"]} |
+| batch | {plan["ranks"]} ranks x {plan["sequences"]} sequences x {plan["accumulate"]} |
 | precision, seed | {plan["precision"]}, {plan["seed"]} |
 | took | {spent} |
 

@@ -26,8 +26,8 @@ HANG = 600.0
 """Seconds without a step after which a training counts as hung, where its plan names no others (``hang_seconds``)."""
 STACKS_SECONDS = 5.0
 """Seconds that ranks get to show where they stand."""
-GROW_LOOK = 1.0
-"""Seconds between looks for workers to grow with."""
+GROW_AFTER, GROW_LOOK = 10.0, 2.0
+"""Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them; and between looks."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 POLL = 0.2
@@ -65,6 +65,7 @@ class Gang:
         self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lost: set[str] = set()
         self._unheard: list[tuple[str, dict[str, Any]]] = []
+        self._pinging: threading.Thread | None = None
 
     def __enter__(self) -> Gang:
         def hear(event: tuple[float, dict[str, Any]]) -> None:
@@ -119,7 +120,7 @@ class Gang:
             time.sleep(0.1)
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
-             words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: float | None = None,
+             words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: bool = False,
              patience: float | None = None, check: Callable[[], None] = lambda: None,
              on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
         """Run ``target(control, argument)`` in a process on each claimed worker; returns what each gave, by rank.
@@ -132,7 +133,7 @@ class Gang:
             that it will end soon, and when the gang is to grow; ``ended_for`` tells which it was.
         words : asked a few times a second for what there is to say to the ranks: words of ``agreement.WORDS`` with their values.
             What was not agreed on when the ranks were lost is said again by the next call.
-        grow : end the ranks, as for a stop, once more workers have been free for so many seconds, so that ``claim`` takes them too.
+        grow : end the ranks, as for a stop, once more workers have been free for a while, so that ``claim`` takes them too.
         patience : seconds without a step after which the ranks count as hung; none: no matter how long.
         check : called a few times a second; when it raises, the ranks are killed.
         on_message : gets what ranks send, with ``rank`` and ``kind``; before that which ranks were started; and what came of
@@ -147,9 +148,8 @@ class Gang:
             When the work failed in a rank, or hangs.
         """
         plan = self._plan(target, argument, ranks or len(self.workers))
-        watch, talk, growth = (
-            Watch(plan, patience), Agreement(plan["world"]), None if grow is None else _Growth(self, grow))
-        self.ended_for = None
+        watch, talk, growth = Watch(plan, patience), Agreement(plan["world"]), _Growth(self) if grow else None
+        self.ended_for, waits = None, False
         for word, values in self._unheard:
             talk.ask(word, values)
         pinged = polled = time.monotonic()
@@ -183,19 +183,21 @@ class Gang:
                         talk.ask(word, values)
                 if self.ended_for is None:
                     self.ended_for = ("asked" if stop is not None and stop.is_set() else "notice" if stop is not None and watch.leaving
-                                      else "growth" if growth is not None and growth.due(now) else None)
+                                      else "growth" if growth is not None and not talk.pausing and growth.due(now) else None)
                     if self.ended_for:
+                        waits = talk.pausing and self.ended_for == "notice"
                         talk.ask("stop")
                 on(*talk.next())
                 if now - pinged > PING:
                     pinged = now
-                    self._tell(plan, ["ping"])
+                    self._ping(plan)
             return [watch.results[r] for r in range(watch.world)]
         except BaseException:
+            self._lost |= watch.unreachable
             self._end(plan)
             raise
         finally:
-            self._unheard = talk.unheard
+            self._unheard = [("pause", {})] * waits + talk.unheard
 
     def spare(self) -> int:
         """Workers that are free for this gang beside those that it holds, as far as its maximum; none while other runs wait."""
@@ -249,6 +251,12 @@ class Gang:
     def _tell(self, plan: dict[str, Any], message: list, ranks: list[int] | None = None) -> None:
         self._on_workers(host.tell, plan["token"], message, ranks, workers=[r["worker"] for r in plan["ranks"]])
 
+    def _ping(self, plan: dict[str, Any]) -> None:
+        # Off this thread: a worker behind a cut link keeps whoever speaks to it waiting, and that it is lost must be seen.
+        if self._pinging is None or not self._pinging.is_alive():
+            self._pinging = threading.Thread(target=self._tell, args=(plan, ["ping"]), daemon=True)
+            self._pinging.start()
+
     def _end(self, plan: dict[str, Any]) -> None:
         # Off this thread: a worker that answers no more must not hold up the driver.
         thread = threading.Thread(target=self._on_workers, args=(host.end, plan["token"]),
@@ -267,8 +275,7 @@ class Gang:
 class _Growth:
     """Whether a gang has had more workers at hand for long enough; asks the scheduler now and then."""
 
-    def __init__(self, gang: Gang, after: float):
-        self.after = after
+    def __init__(self, gang: Gang):
         self.gang, self.asked, self.since = gang, time.monotonic(), None
 
     def due(self, now: float) -> bool:
@@ -276,7 +283,7 @@ class _Growth:
             self.asked = now
             with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to spare
                 self.since = (self.since or now) if self.gang.spare() > 0 else None
-        return self.since is not None and now - self.since > self.after
+        return self.since is not None and now - self.since > GROW_AFTER
 
 
 def _why(answer: Mapping[str, Any], few: bool) -> str:

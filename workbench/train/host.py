@@ -20,6 +20,8 @@ ORPHANED = 90.0
 PRELOAD = ("workbench.train.fit", "workbench.train.objectives.pretrain", "workbench.train.tokens", "workbench.train.rank",
            "pyarrow.parquet", "transformers.models.llama.modeling_llama", "transformers.generation.utils")
 """What ranks need, imported once a worker; a list of names: this file knows none of them."""
+QUIET = 2.0
+"""Seconds without a word from a rank after which its host says that it is there itself, and how the rank's process fares."""
 
 
 class RankHost(WorkerPlugin):
@@ -69,6 +71,9 @@ class RankHost(WorkerPlugin):
                 if self.newest.get(plan["run"], 0) > plan["attempt"]:
                     raise RuntimeError(f"attempt {plan['attempt']} of {plan['run']} was superseded")
                 self.newest[plan["run"]] = plan["attempt"]
+                for (token, _), left in self.ranks.items():  # nobody could reach this worker to end them
+                    if token != plan["token"] and token.startswith(f"{plan['run']}/{plan['attempt']}/"):
+                        left.kill()
                 self.heard[plan["token"]] = time.monotonic()
                 self.topics[plan["token"]] = plan["topic"]
                 python = plan["argument"].get("python")
@@ -123,9 +128,11 @@ class RankHost(WorkerPlugin):
 
         try:
             while True:
-                if child.connection.poll(5):
+                if child.connection.poll(QUIET):
                     say(child.connection.recv())
-                elif time.monotonic() - self.heard.get(token, 0) > ORPHANED:
+                    continue
+                say({"kind": "here", "status": _status(child.pid)})
+                if time.monotonic() - self.heard.get(token, 0) > ORPHANED:
                     child.kill()
         except (EOFError, OSError):
             pass
@@ -138,6 +145,16 @@ class RankHost(WorkerPlugin):
                 self.heard.pop(token, None)
                 self.topics.pop(token, None)
         say({"kind": "ended", "status": child.poll(), "tail": _tail(log)})
+
+
+def _status(pid: int) -> str:
+    """Whether a process runs, sleeps or was stopped, in psutil's words."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status()
+    except psutil.Error:
+        return "gone"
 
 
 def _tail(log: str, most: int = 2000) -> str:

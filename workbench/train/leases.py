@@ -17,6 +17,8 @@ ASKS = 5.0
 """Seconds without asking again after which a run waits no more: it is gone without a word, or has what it wants."""
 KEPT = 60.0
 """Seconds for which a run keeps its place among those that wait without holding anything or asking: its driver starts again."""
+HEARD = 8.0
+"""Seconds without a worker's heartbeat after which it is given to nobody: it may be behind a cut link."""
 COMING = 10.0
 """Seconds for which a run goes before others though the workers that are there don't suffice for it: one may be coming back."""
 
@@ -107,7 +109,7 @@ def claim(minimum: int, maximum: int, lease: dict[str, Any], *, dask_scheduler: 
     before = {w for w, h in leases.held.items() if h.run == wanted.run}
     held = leases.held = {w: h for w, h in leases.held.items() if w in dask_scheduler.workers
                           and h.client in dask_scheduler.clients and (h.run != wanted.run or h.attempt > wanted.attempt)}
-    workers = {a: w.host for a, w in dask_scheduler.workers.items() if w.status.name == "running"}
+    workers = {a: w.host for a, w in dask_scheduler.workers.items() if _there(w)}
     place = leases.places.setdefault(wanted.run, Place(now))
     place.asked, place.least = now, minimum
     ahead = leases.ahead(wanted.run, len(workers), now)
@@ -125,6 +127,10 @@ def claim(minimum: int, maximum: int, lease: dict[str, Any], *, dask_scheduler: 
             "holders": sorted({h.run for h in held.values()} - {wanted.run}), "ahead": ahead}
 
 
+def _there(worker: Any) -> bool:
+    return worker.status.name == "running" and time.time() - worker.last_seen < HEARD
+
+
 def spare(run: str, more: int, *, dask_scheduler: Scheduler) -> int:
     """Workers that a run at work could take beside its own, up to so many; none while another waits. A cluster hears that it could grow."""
     leases, now = Leases.of(dask_scheduler), time.monotonic()
@@ -132,7 +138,7 @@ def spare(run: str, more: int, *, dask_scheduler: Scheduler) -> int:
         leases.places[run].asked = now
     if any(p.waits is not None and now - p.asked < ASKS for other, p in leases.places.items() if other != run):
         return 0
-    free = sum(w.status.name == "running" and a not in leases.held for a, w in dask_scheduler.workers.items())
+    free = sum(_there(w) and a not in leases.held for a, w in dask_scheduler.workers.items())
     found = max(0, min(more, free))
     leases.wanted.pop(run, None)
     if found < more:

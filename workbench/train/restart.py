@@ -27,7 +27,6 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
     """Call the ranks until they are done; what a dead rank or worker costs is the way back to the last checkpoint."""
     folder, words = Path(told["checkpoints"]), changes.words(run)
     fruitless, began_at = 0, -1
-    grow = run.workspace.settings.cluster.grow_seconds if gang.maximum > gang.minimum else None
     checkpoints.tidy(folder)
     changes.repeat(run)
     if not checkpoints.listed(folder):
@@ -35,9 +34,7 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
     while True:
         run.check_stop()
         gang.claim(run.check_stop, run.log, patience=run.workspace.settings.cluster.PATIENCE)
-        if told["world"] != len(gang.workers):
-            run.log(f"{len(gang.workers)} ranks instead of {told['world']}: a step takes the same samples")
-            told["world"] = recorder.plan["world"] = len(gang.workers)
+        _say_how_many(gang, told, run)
         path, broken = checkpoints.newest(folder)
         for bad in broken:
             run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
@@ -54,9 +51,8 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         try:
             asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
                             "changes": changes.of(run)}
-            results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, patience=told.get("hang_seconds", HANG),
-                                ranks=len(gang.workers), grow=grow,
-                                on_message=recorder.take)
+            results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, grow=gang.maximum > told["world"],
+                                patience=told.get("hang_seconds", HANG), on_message=recorder.take)
         except RankLost as lost:
             run.check_current()
             recorder.lost(str(lost), lost.ranks)
@@ -81,11 +77,12 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             run.mark("budget", step=results[0]["step"], why=spent, spent=recorder.meter.spent)
             run.stopping.set()
             run.check_stop()
+        if results[0]["stopped"] and gang.ended_for == "growth" and not run.stopping.is_set():
+            run.log(f"there are more workers: a checkpoint at step {results[0]['step']:,}, and on with more ranks")
+            continue
         if results[0]["stopped"] and not run.stopping.is_set():
-            grows = gang.ended_for == "growth"
-            run.log(f"more workers are there: a checkpoint at step {results[0]['step']:,}, and on with them" if grows else
-                    f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
-            run.mark("growth" if grows else "notice", step=results[0]["step"])
+            run.log(f"a worker is about to end: a checkpoint at step {results[0]['step']:,}, and on with those that are left")
+            run.mark("notice", step=results[0]["step"])
             continue
         if results[0]["stopped"]:
             run.log(f"stopped after step {results[0]['step']}: workbench resume {run.id} goes on from there")
@@ -95,6 +92,15 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         recorder.meter.keep()
         memory.clear(memory.place(Path(told["directory"])))
         return results[0] | {"memory": sum(r["memory"] for r in results)}
+
+
+def _say_how_many(gang: Gang, told: dict[str, Any], run: RunContext) -> None:
+    """Tell ranks, and whoever reads the run where that changes, with how many ranks it goes on."""
+    before, told["world"] = told["world"], len(gang.workers)
+    if told["world"] != before:
+        run.mark("world", ranks=told["world"], planned=told["ranks"])
+        run.log(f"with {told['world']} rank{'s' * (told['world'] > 1)}, where {told['ranks']} are planned: each step takes the same samples"
+                if told["world"] != told["ranks"] else f"with all {told['world']} ranks")
 
 
 class _Ends:

@@ -19,7 +19,6 @@ from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
 from .spec import TrainSpec
-from .trials import STUDY, refuse_values
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,13 +51,12 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
     if spec.start is not None:
         found |= branched(spec, workspace, found)
     refuse_unpriced(spec, workspace.settings)
-    if spec.sweep is not None:
-        refuse_values(spec)
     cluster = workspace.settings.cluster
-    if cluster.most is not None and spec.hardware.least > cluster.most:
-        raise SpecError.one("hardware.ranks", f"received {spec.hardware.least}, one a worker, and the {cluster.kind} cluster has "
+    ranks = spec.hardware.min_ranks or spec.hardware.ranks
+    if cluster.most is not None and ranks > cluster.most:
+        raise SpecError.one("hardware.ranks", f"received {ranks}, one a worker, and the {cluster.kind} cluster has "
                             f"{cluster.most}; expected {cluster.most} or fewer, or set {'maximum' if cluster.grows else 'workers'} = "
-                            f"{spec.hardware.least} under [cluster] in workbench.toml")
+                            f"{ranks} under [cluster] in workbench.toml")
     return found
 
 
@@ -71,10 +69,6 @@ def warm(client: Client) -> None:
 
 def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """Tokenise, train over the ranks until it is done whatever dies meanwhile, register the model."""
-    if spec.sweep is not None:
-        from .sweep import sweep
-
-        return sweep(spec, run)
     from ..runs import Run
     from ..tracking import Tracker
     from .gang import Gang
@@ -86,7 +80,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     dataset = _dataset(workspace, run.inputs)
     logs = run.directory / "logs"
     with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads,
-              minimum=spec.hardware.least, maximum=spec.hardware.most) as gang:
+              minimum=spec.hardware.min_ranks, maximum=_most(spec)) as gang:
         gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
         made = _made(spec, workspace, dataset, gang, run.inputs, run)
         plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))
@@ -165,8 +159,6 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
     """The last checkpoint of a run that did not come to its end: what ``Run.resume`` goes on from."""
-    if (workspace.path("runs", entry.id, STUDY)).exists():
-        return {"step": 0, "words": "with the trials that are left"}
     found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
     if not found:
         return None
@@ -187,6 +179,12 @@ def _gain(before: list[list[float]] | None, after: list[list[float]], plan: Plan
         return {}
     found = gained(before, after, plan.scale)
     return {f"{plan.measure}_before": found["before"], "gain": found}
+
+
+def _most(spec: TrainSpec) -> int | None:
+    """Ranks that a run takes at most: each needs a chunk of every step."""
+    most = spec.hardware.max_ranks
+    return most and max(spec.hardware.ranks, min(most, spec.hardware.ranks * spec.batch.accumulate))
 
 
 def _material(spec: TrainSpec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..spec import Name, Part, Reference, Spec
@@ -37,31 +37,22 @@ class Hardware(Part):
 
     ranks: int = Field(2, ge=1, le=1024)
     """coupled processes, one a Dask worker"""
-    min_ranks: int | None = Field(None, ge=1, le=1024)
-    """ranks with which it goes on at least, where workers leave; none: all of them"""
-    max_ranks: int | None = Field(None, ge=1, le=1024)
-    """ranks that it takes at most, where more workers come; a step takes the same samples; none: no more"""
+    min_ranks: int | None = Field(None, ge=1)
+    """processes it begins and goes on with where no more workers are free; none: ``ranks``. Samples and their order stay the same,
+    sums are rounded otherwise"""
+    max_ranks: int | None = Field(None, ge=1)
+    """processes it takes when there are more workers; none: ``ranks``. More than ``ranks`` are of use with ``batch.accumulate``"""
     threads: int | None = Field(None, ge=1)
     """threads a rank computes with; none: the machine's cores shared out"""
     accelerator: Literal["auto", "cpu", "gpu", "tpu", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     @model_validator(mode="after")
-    def _in_order(self):
-        least, most = self.least, self.most
+    def _ordered(self) -> Hardware:
+        least, most = self.min_ranks or self.ranks, self.max_ranks or self.ranks
         if not least <= self.ranks <= most:
-            raise ValueError(f"received min_ranks {least}, ranks {self.ranks}, max_ranks {most}; expected min_ranks ≤ ranks ≤ max_ranks")
+            raise ValueError(f"received min_ranks {least}, ranks {self.ranks}, max_ranks {most}; expected them in rising order")
         return self
-
-    @property
-    def least(self) -> int:
-        """Ranks with which a training goes on at least."""
-        return self.ranks if self.min_ranks is None else self.min_ranks
-
-    @property
-    def most(self) -> int:
-        """Ranks that it takes at most."""
-        return self.ranks if self.max_ranks is None else self.max_ranks
 
 
 class Rhythm(Part):
@@ -97,47 +88,6 @@ class Budget(Part):
     """energy, by the settings' watts or as GPUs tell it"""
     money: float | None = Field(None, gt=0)
     """at the settings' prices"""
-
-
-class Span(Part):
-    """Numbers from low to high."""
-
-    low: float
-    high: float
-    log: bool = False
-    """spaced evenly in their logarithm"""
-    integer: bool = False
-
-    @model_validator(mode="after")
-    def _rising(self):
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"received {self.low:g} to {self.high:g}; expected low < high" + (", both above 0" if self.log else ""))
-        return self
-
-
-class Sweep(Part):
-    """Many trainings of one spec with other values: each is a run of its own, the best becomes the model."""
-
-    over: dict[str, tuple[JsonValue, ...] | Span] = Field(min_length=1)
-    """field of this spec (learning_rate, model.size) -> the values to try, or low and high"""
-    how: Literal["grid", "random", "tpe"] = "tpe"
-    """grid: every combination; random; tpe: where earlier trials did well (Bergstra et al. 2011)"""
-    trials: int = Field(12, ge=1, le=10_000)
-    """trials at most; a grid makes all of its own"""
-    together: int = Field(2, ge=1, le=256)
-    """trials side by side; those that find no free workers wait their turn"""
-    prune: bool = True
-    """end trials early that fall behind the others at the same point (asynchronous successive halving; Li et al. 2018)"""
-
-    @model_validator(mode="after")
-    def _of_values(self):
-        for path, values in self.over.items():
-            if isinstance(values, Span):
-                if self.how == "grid":
-                    raise ValueError(f"{path}: a grid needs values, not a span; expected a list such as [0.001, 0.01]")
-            elif len(values) < 1:
-                raise ValueError(f"{path}: no values to try; expected a list such as [0.001, 0.01], or low and high")
-        return self
 
 
 class TrainSpec(Spec):
@@ -177,8 +127,6 @@ class TrainSpec(Spec):
     diverged: Literal["stop", "skip", "rollback"] = "stop"
     """what follows a loss or gradient that is no number: an error; the step changes nothing; or back to the last checkpoint and
     on without that step"""
-    sweep: Sweep | None = None
-    """values to try, each in a run of its own; none: one training"""
     every: Rhythm = Rhythm()
     keep: Keep = Keep()
     start: str | None = None

@@ -10,10 +10,14 @@ from typing import Any
 from ..errors import WorkbenchError
 
 SILENCE = 30.0
-"""Seconds without a heartbeat after which a rank counts as lost: a cut link says nothing by itself."""
+"""Seconds without a heartbeat after which a rank counts as lost, though its host says that its process runs."""
+LINK = 12.0
+"""Seconds without a word of a rank or its host after which the worker counts as lost: a cut link says nothing by itself."""
+FROZEN = 5.0
+"""Seconds after which a rank is lost whose process is stopped (SIGSTOP)."""
 LAST_WORDS = 0.4
 """Seconds that the other ranks get to say what they know, once one has failed."""
-OURS = ("beat", "port", "exchange", "held", "paused", "stacks", "done", "error", "ended", "lost", "notice")
+OURS = ("beat", "here", "port", "exchange", "held", "paused", "stacks", "done", "error", "ended", "lost", "notice")
 """Kinds of message that the gang takes for itself."""
 
 
@@ -55,6 +59,10 @@ class Watch:
         self.workers = {r["rank"]: r["worker"] for r in plan["ranks"]}
         self.results: dict[int, Any] = {}
         self.beats: dict[int, float] = {}
+        self.hosts: dict[int, float] = {}
+        self.stopped: set[int] = set()
+        self.unreachable: set[str] = set()
+        """workers that are lost because nothing is heard of them: whatever is said to one waits for long"""
         self.ended: set[int] = set()
         self.failed: list[dict[str, Any]] = []
         self.died: dict[int, str] = {}
@@ -68,6 +76,7 @@ class Watch:
 
     def begin(self, now: float) -> None:
         self.beats = {r: max(now, self.beats.get(r, 0)) for r in range(self.world)}
+        self.hosts = dict(self.beats)
         self.moved = max(now, self.moved)
 
     def take(self, message: dict[str, Any], now: float) -> list[list]:
@@ -78,6 +87,10 @@ class Watch:
         if message.get("token") != self.token:
             return []
         rank, kind = message["rank"], message["kind"]
+        self.hosts[rank] = now
+        if kind == "here":
+            (self.stopped.add if message["status"] == "stopped" else self.stopped.discard)(rank)
+            return []
         self.beats[rank] = now
         if kind == "port":
             return [["port", message["port"]]]
@@ -122,7 +135,19 @@ class Watch:
             raise RankLost("; ".join(self.died.values()), tuple(self.died))
         if self.failed and self.first_fault is not None and now - self.first_fault > 5:
             raise RankLost(f"rank {self.failed[0]['rank']} lost the connection: {self.failed[0]['what']}")
-        silent = [r for r, at in self.beats.items() if r not in self.results and now - at > SILENCE]
+        self._listened(now)
+
+    def _listened(self, now: float) -> None:
+        """Raise when nothing is heard for too long of a worker, of a rank that was frozen, of a rank that should be at work."""
+        open_ = [r for r in range(self.world) if r not in self.results and r in self.beats]
+        away = [r for r in open_ if now - self.hosts[r] > LINK]
+        if away:
+            self.unreachable |= {self.workers[r] for r in away}
+            raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in away}))} was not heard of for {LINK:g} s", tuple(away))
+        frozen = [r for r in open_ if r in self.stopped and now - self.beats[r] > FROZEN]
+        if frozen:
+            raise RankLost(f"rank {', '.join(map(str, frozen))} was frozen: silent for {FROZEN:g} s, its process stopped", tuple(frozen))
+        silent = [r for r in open_ if now - self.beats[r] > SILENCE]
         if silent:
             raise RankLost(f"rank {', '.join(map(str, silent))} was silent for {SILENCE:g} s", tuple(silent))
 

@@ -1,0 +1,55 @@
+"""A training goes on with the workers that are left and takes up those that come; each step takes the same samples."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from workbench import cluster, runs
+from workbench.errors import SpecError
+from workbench.spec import load_spec
+from workbench.train import gang as gangs
+from workbench.train.gang import Gang
+
+
+def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkeypatch):
+    monkeypatch.setattr(gangs, "GROW_AFTER", 0.3)  # so the driver lives here
+    monkeypatch.setattr(gangs, "GROW_LOOK", 0.1)
+    spec = small(name="elastic", hardware={"min_ranks": 1})
+    with Gang(cluster.connect(live), 1, run="other", attempt=1, logs=live.path("logs", "other")) as other:
+        other.claim()
+        thread = threading.Thread(target=runs.submit, args=(spec, live), kwargs={"place": "here"})
+        thread.start()
+        run = at_work(live)
+        first = step_of(run, 10)
+    grown = next(e for e in run.follow(first.seq) if e.kind == "mark" and e.name == "ranks" and len(e.data["ranks"]) == 2)
+    step_of(run, first.step + 30, grown.seq)
+    worker = grown.data["ranks"][1]["worker"]
+    os.kill(cluster.connect(live).run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+    run.wait(100)
+    thread.join(30)
+    worlds = [len(e.data["ranks"]) for e in run.events(kinds=("mark",)) if e.name == "ranks"]
+    assert worlds[:3] == [1, 2, 1]
+    assert [e.data["ranks"] for e in run.events(kinds=("mark",)) if e.name == "world"] == worlds
+    losses, wanted = dict(run.curve("loss")), dict(undisturbed.curve("loss"))
+    assert sorted(losses) == sorted(wanted)
+    assert [losses[s] for s in range(1, 151)] == pytest.approx([wanted[s] for s in range(1, 151)], rel=2e-3)
+    assert run.curve("learning_rate") == undisturbed.curve("learning_rate")
+
+
+def at_work(live) -> runs.Run:
+    while not (found := [r for r in runs.listed(live, word="train") if r.state == "running"]):
+        pass
+    return found[0]
+
+
+def step_of(run: runs.Run, step: int, after: int = 0):
+    return next(e for e in run.follow(after) if e.kind == "point" and e.name == "loss" and e.step >= step)
+
+
+def test_limits_out_of_order_are_refused():
+    with pytest.raises(SpecError, match="expected them in rising order"):
+        load_spec({"word": "train", "data": "docs", "hardware": {"ranks": 2, "min_ranks": 3}})
