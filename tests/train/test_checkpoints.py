@@ -97,6 +97,7 @@ def test_another_versions_checkpoint_is_passed_over(tmp_path):
         with pytest.raises(checkpoints.OtherVersionError, match="version"):
             checkpoints.verify(path)
     assert checkpoints.newest(tmp_path) == (before, [old, later])
+    assert [checkpoints.fault_of(p) for p in (old, later, tmp_path / "step-000000009")] == ["is of another version"] * 2 + ["is broken"]
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path):
@@ -187,9 +188,10 @@ class Line(pl.LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.layer = torch.nn.Linear(300, 100)
+        self.layer, self.seen = torch.nn.Linear(300, 100), []
 
     def training_step(self, batch, index):
+        self.seen.append(("forward", index))
         return self.layer(batch).square().mean()
 
     def configure_optimizers(self):
@@ -245,6 +247,14 @@ def test_training_goes_on_over_a_full_disk_says_so_once_and_tries_again(tmp_path
         assert [(r["step"], r["whole"]) for r in checkpoints.table(disk / "checkpoints")] == [(12, True), (10, True)]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_only_the_step_itself_waits_for_the_copy(tmp_path, monkeypatch):
+    line, staged = Line(), saving.Saver.staged
+    monkeypatch.setattr(saving.Saver, "staged", lambda saver: (line.seen.append(("wait", None)), staged(saver)))
+    pl.Trainer(max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+               enable_model_summary=False, callbacks=[Keeper(Told(), tmp_path, every=1)]).fit(line)
+    assert line.seen == [("forward", 0), ("wait", None), ("forward", 1), ("wait", None), ("forward", 2), ("wait", None)]
 
 
 def test_a_stop_that_could_write_nothing_is_an_error(tmp_path):

@@ -96,10 +96,10 @@ def branched_at(inputs: Mapping[str, str], steps: int) -> int | None:
     return step
 
 
-def begin(workspace: Workspace, start: str, folder: Path) -> Path:
-    """Bring the checkpoint of another run here; returns where it lies now."""
+def begin(workspace: Workspace, start: str, step: int, folder: Path) -> Path:
+    """Bring the checkpoint of another run here, of the step that was the furthest when the branch was asked for."""
     shutil.rmtree(folder, ignore_errors=True)
-    return checkpoints.copy(found(workspace, start), folder)
+    return checkpoints.copy(found(workspace, f"{start.partition('@')[0]}@{step}"), folder)
 
 
 def _at(spec: TrainSpec, field: str) -> object:

@@ -118,6 +118,17 @@ def verify(path: Path) -> dict[str, Any]:
     return said
 
 
+def fault_of(path: Path) -> str:
+    """What is wrong with a checkpoint that was passed over, in words."""
+    try:
+        manifest(path)
+    except OtherVersionError:
+        return "is of another version"
+    except (StorageError, OSError):
+        pass
+    return "is broken"
+
+
 def parts_of(said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every stretch of bytes that a manifest vouches for: ``file``, ``at`` (first byte and the one after the last), ``sha256``."""
     for number, file in enumerate(said["files"]):

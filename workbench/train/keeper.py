@@ -55,7 +55,7 @@ class Keeper(pl.Callback):
         self.saver = Saver(self.folder, trainer.global_rank, trainer.world_size, keep=self.keep, said=self._said)
         if self._own is not None and self._own["buffers"]:
             module.load_state_dict(self._own["buffers"], strict=False)
-        for optimizer in trainer.optimizers:
+        for optimizer in () if module.automatic_optimization else trainer.optimizers:
             optimizer.register_step_pre_hook(self._still)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ARG002
@@ -86,6 +86,10 @@ class Keeper(pl.Callback):
             self.saver.save(state, step, steady=still, own=own, measure=measured[1] if measured else None)
         if last or stop:
             self._wait(stop)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        """Behind forward and backward: the step of an optimizer holds all three under Lightning, so its own hook would be too early."""
+        self._still()
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         self._own = None

@@ -37,10 +37,10 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         _say_how_many(gang, told, run)
         path, broken = checkpoints.newest(folder)
         for bad in broken:
-            run.log(f"checkpoint {bad.name} is broken: going on from the one before it", "warning")
+            run.log(f"checkpoint {bad.name} {checkpoints.fault_of(bad)}: going on from the one before it", "warning")
             checkpoints.remove(bad)
         if path is None and told["branch"] is not None:
-            path = begin(run.workspace, told["start"], folder)
+            path = begin(run.workspace, told["start"], told["branch"], folder)
             run.log(f"begins with step {checkpoints.step_of(path):,} of {told['start'].partition('@')[0]}")
         step = checkpoints.step_of(path) if path else 0
         fruitless = fruitless + 1 if max(step, recorder.copied) == began_at else 0
