@@ -19,6 +19,7 @@ from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
 from .spec import TrainSpec
+from .trials import STUDY, refuse_values
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,6 +52,8 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
     if spec.start is not None:
         found |= branched(spec, workspace, found)
     refuse_unpriced(spec, workspace.settings)
+    if spec.sweep is not None:
+        refuse_values(spec)
     cluster = workspace.settings.cluster
     ranks = spec.hardware.min_ranks or spec.hardware.ranks
     if cluster.most is not None and ranks > cluster.most:
@@ -69,6 +72,10 @@ def warm(client: Client) -> None:
 
 def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """Tokenise, train over the ranks until it is done whatever dies meanwhile, register the model."""
+    if spec.sweep is not None:
+        from .sweep import sweep
+
+        return sweep(spec, run)
     from ..runs import Run
     from ..tracking import Tracker
     from .gang import Gang
@@ -159,6 +166,8 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
     """The last checkpoint of a run that did not come to its end: what ``Run.resume`` goes on from."""
+    if (workspace.path("runs", entry.id, STUDY)).exists():
+        return {"step": 0, "words": "with the trials that are left"}
     found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
     if not found:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..spec import Name, Part, Reference, Spec
@@ -90,6 +90,47 @@ class Budget(Part):
     """at the settings' prices"""
 
 
+class Span(Part):
+    """Numbers from low to high."""
+
+    low: float
+    high: float
+    log: bool = False
+    """spaced evenly in their logarithm"""
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _rising(self):
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"received {self.low:g} to {self.high:g}; expected low < high" + (", both above 0" if self.log else ""))
+        return self
+
+
+class Sweep(Part):
+    """Many trainings of one spec with other values: each is a run of its own, the best becomes the model."""
+
+    over: dict[str, tuple[JsonValue, ...] | Span] = Field(min_length=1)
+    """field of this spec (learning_rate, model.size) -> the values to try, or low and high"""
+    how: Literal["grid", "random", "tpe"] = "tpe"
+    """grid: every combination; random; tpe: where earlier trials did well (Bergstra et al. 2011)"""
+    trials: int = Field(12, ge=1, le=10_000)
+    """trials at most; a grid makes all of its own"""
+    together: int = Field(2, ge=1, le=256)
+    """trials side by side; those that find no free workers wait their turn"""
+    prune: bool = True
+    """end trials early that fall behind the others at the same point (asynchronous successive halving; Li et al. 2018)"""
+
+    @model_validator(mode="after")
+    def _of_values(self):
+        for path, values in self.over.items():
+            if isinstance(values, Span):
+                if self.how == "grid":
+                    raise ValueError(f"{path}: a grid needs values, not a span; expected a list such as [0.001, 0.01]")
+            elif len(values) < 1:
+                raise ValueError(f"{path}: no values to try; expected a list such as [0.001, 0.01], or low and high")
+        return self
+
+
 class TrainSpec(Spec):
     """What a model is trained on, and how."""
 
@@ -127,6 +168,8 @@ class TrainSpec(Spec):
     diverged: Literal["stop", "skip", "rollback"] = "stop"
     """what follows a loss or gradient that is no number: an error; the step changes nothing; or back to the last checkpoint and
     on without that step"""
+    sweep: Sweep | None = None
+    """values to try, each in a run of its own; none: one training"""
     every: Rhythm = Rhythm()
     keep: Keep = Keep()
     start: str | None = None
