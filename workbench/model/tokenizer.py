@@ -13,7 +13,7 @@ END = "<|endoftext|>"
 """Begins and ends every document; always id 0."""
 
 CHAT = ("{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
-        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}")
 """A base model has no turns of its own: roles stand as words, so that a chat is plain text to it. The end mark behind an answer is
 what fine-tuning teaches it to stop with."""
