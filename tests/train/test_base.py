@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from answered import base_in
+from safetensors.torch import load_file, save_file
 
 from workbench.errors import NotFoundError, SourceError, UnsafeFileError
 from workbench.model import Model, write_model
