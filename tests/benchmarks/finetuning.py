@@ -88,7 +88,7 @@ def _median(at: list[float]) -> float:
 def main() -> None:
     """Print a row a case."""
     python, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    threads = len(os.sched_getaffinity(0))
+    threads = 1  # what more threads give depends on who else computes on the machine
     with tempfile.TemporaryDirectory(prefix="finetuning-") as folder:
         place, workspace = Path(folder), Workspace(folder).open()
         try:

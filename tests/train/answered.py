@@ -11,7 +11,8 @@ from workbench.model import learn_tokenizer, llama_config, new_llama, save_token
 from workbench.workspace import Workspace
 
 COLOURS = {"sky": "blue", "grass": "green", "blood": "red", "snow": "white", "coal": "black", "lemon": "yellow"}
-ASKED = ("What colour is {}?", "Tell me the colour of {}.", "The colour of {} is what?", "And {}: which colour has it?", "Is {} of a colour?")
+ASKED = ("What colour is {}?", "Tell me the colour of {}.", "The colour of {} is what?", "And {}: which colour has it?",
+         "Is {} of a colour?")
 HELD_OUT = 6
 """Records of validation: one for each thing."""
 

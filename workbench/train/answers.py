@@ -52,8 +52,23 @@ class Answers:
         return json.loads((self.path / "meta.json").read_text("utf-8"))
 
     def count(self, split: str) -> int:
-        """Samples of a split."""
-        return self.meta["splits"][split]["samples"]
+        """Samples of a split.
+
+        Raises
+        ------
+        SourceError
+            Where no token of an answer would be trained, or measured.
+        """
+        counts = self.meta["splits"][split]
+        if not counts["trained"]:
+            raise SourceError("the first batch trains no token of an answer" if split == "train" else "no answer is held out to measure on",
+                              where=self.meta["dataset"],
+                              received=f"{counts['records']:,} records in {split}, none with a token of an assistant's turn within "
+                                       f"{self.meta['context']:,} tokens",
+                              allowed="chats with an assistant's turn",
+                              hint="Look at the roles of the chats, at objective.context (longer chats are cut at the end) and at the chat "
+                                   "template: what it makes of a chat is what is trained")
+        return counts["samples"]
 
     def split(self, name: str) -> Split:
         """The numbers of a split, memory-mapped."""
@@ -217,15 +232,7 @@ def prompts(dataset: Dataset, most: int) -> tuple[str, ...]:
 def refuse_nothing(plan: Plan | None, made: Answers, dataset: Dataset) -> None:  # noqa: ARG001 - the signature of every material
     """Raise where nothing of an answer would be trained or measured."""
     for split in ("train", "validation"):
-        counts = made.meta["splits"][split]
-        if not counts["samples"] or not counts["trained"]:
-            raise SourceError("the first batch trains no token of an answer" if split == "train" else "no answer is held out to measure on",
-                              where=dataset.reference,
-                              received=f"{counts['records']:,} records in {split}, none with a token of an assistant's turn within "
-                                       f"{made.meta['context']:,} tokens",
-                              allowed="chats with an assistant's turn",
-                              hint="Look at the roles of the chats, at objective.context (longer chats are cut at the end) and at the chat "
-                                   "template (workbench train --show-batch shows it applied)")
+        made.count(split)
 
 
 def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 - the signature of what a gang calls
@@ -254,9 +261,9 @@ def make(spec: TrainSpec, workspace: Workspace, dataset: Dataset, base: bases.Ba
             made.write(place / split, np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
             splits[split] = dict(made.counts)
         end = ends.most_common(1)[0][0] if ends else None
-        meta = {"dataset": dataset.digest, "base": base.digest, "context": context, "wanted": objective.context,
+        meta = {"dataset": dataset.reference, "base": base.digest, "context": context, "wanted": objective.context,
                 "sequences": 2 if objective.kind == "dpo" else 1, "template": tokenizer.chat_template, "end": end, "splits": splits}
-        if objective.kind == "dpo" and splits["train"]["samples"]:
+        if objective.kind == "dpo" and all(s["samples"] for s in splits.values()):
             from .objectives.dpo import write_reference
 
             write_reference(base.path, Split(place / "train", 2), spec.hardware.accelerator, spec.hardware.precision)
