@@ -66,6 +66,11 @@ class Model:
         from transformers import AutoModelForCausalLM
 
         refuse_pickles(self.path)
+        said = json.loads((self.path / "config.json").read_text("utf-8"))
+        if said.get("model_type") == "lightning-module":
+            raise NotFoundError("is a LightningModule, whose class is not kept with its weights", where=self.reference,
+                                received=said["module"], allowed="a language model", hint=f"Build {said['module']} with the options in "
+                                "config.json, and give load_state_dict what load_weights(path / 'model.safetensors') reads")
         no_bars()
         return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
                                                     local_files_only=True).eval()
@@ -88,7 +93,7 @@ class Model:
         for name, wanted in self.manifest["files"].items():
             if not (self.path / name).exists() or digest_file(self.path / name) != wanted:
                 raise StorageError("does not match its digest", where=self.path / name, hint="Train again with --again")
-        found = digest_json({f: self.manifest["files"][f] for f in CONTENT})
+        found = digest_json({f: self.manifest["files"][f] for f in CONTENT if f in self.manifest["files"]})
         if found != (digest or self.digest):
             raise StorageError("is another model than the one wanted", where=self.path, received=found[:12],
                                allowed=(digest or self.digest)[:12])
@@ -108,13 +113,13 @@ def write_model(workspace: Workspace, name: str, save: Callable[[Path], None], *
 
     Parameters
     ----------
-    save : writes at least the files of ``CONTENT`` into the directory it is given.
+    save : writes the files of ``CONTENT`` into the directory it is given; what is no language model has no tokenizer.
     manifest : ``parameters``, ``dataset`` ({name, digest}), ``metrics``, ``spec`` ...; digest and files are added here.
     """
     with staging(workspace.path("models", name)) as place:
         save(place.path)
         refuse_pickles(place.path)
-        files = {f: digest_file(place / f) for f in CONTENT}
+        files = {f: digest_file(place / f) for f in CONTENT if (place / f).exists()}
         digest = digest_json(files)
         (place / "card.md").write_text(card, "utf-8")
         (place / "manifest.json").write_text(json.dumps({"format": 1, "name": name, "digest": digest, "created": time.time(),

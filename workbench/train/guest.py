@@ -26,11 +26,12 @@ from .strategy import RankDDP
 class GuestDDP(RankDDP):
     """DDP whose training data can be read on from any batch.
 
-    Options are Lightning's own: a stock module counts on the buffers of rank 0, and none of its parameters may be left out.
+    Options are Lightning's own: a stock module counts on the buffers of rank 0. Where it steps its optimizers itself, each of its
+    passes may leave parameters out.
     """
 
     def __init__(self, own: Own, keeper: Keeper):
-        super().__init__(broadcast_buffers=True)
+        super().__init__(broadcast_buffers=True, find_unused_parameters=not own.module.automatic_optimization)
         self.own, self.keeper = own, keeper
 
     def process_dataloader(self, dataloader: Any) -> Any:
@@ -46,7 +47,7 @@ class Resumable:
 
     def __init__(self, loader: Any, own: Own, keeper: Keeper):
         self.loader, self.own, self.keeper = loader, own, keeper
-        self.taken = self.skip = 0
+        self.skip = 0
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":
@@ -58,16 +59,13 @@ class Resumable:
 
     def __iter__(self) -> Iterator[Any]:
         skip, self.skip = self.skip, 0
-        self.taken = skip
         sampler = getattr(self.loader, "batch_sampler", None)
         if skip and sampler is not None:
             object.__setattr__(self.loader, "batch_sampler", _Behind(sampler, skip))  # DataLoader forbids it by name alone
-            batches = iter(self.loader)
-        else:
-            batches = itertools.islice(iter(self.loader), skip, None)
-        if skip:
-            first = next(batches, None) if sampler is None else None
-            batches = batches if first is None else itertools.chain([first], batches)
+        batches = iter(self.loader)
+        if skip and sampler is None:
+            for _ in range(skip):
+                next(batches, None)
         self.keeper.go_on()  # the first batch draws its numbers already
         while True:
             begin = time.monotonic()
@@ -77,14 +75,12 @@ class Resumable:
                 break
             finally:
                 self.own.waited += time.monotonic() - begin
-            self.taken += 1
             yield batch
-        if skip and sampler is not None:
-            object.__setattr__(self.loader, "batch_sampler", sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """Batches taken of this epoch, by how many ranks."""
-        return {"taken": self.taken, "world": self.own.world}
+        progress = self.own.module.trainer.fit_loop.epoch_loop.batch_progress  # what was fetched ahead does not count
+        return {"taken": progress.current.ready, "world": self.own.world}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind as many samples; a whole epoch's number means the next epoch."""
@@ -143,7 +139,7 @@ class Curves(callbacks.Curves):
     def state_key(self) -> str:
         return "Curves"
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         self.reached = trainer.global_step
         super().on_train_start(trainer, self.own)
 
@@ -265,6 +261,9 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                          num_sanity_val_steps=0, default_root_dir=plan["directory"], **own.limits())
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
     curves.flush()
+    if copies is not None:
+        control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
+        copies.remove()
     step = trainer.global_step
     whole = step >= (own.own["steps"] or math.inf) or trainer.current_epoch >= (own.own["epochs"] or math.inf)
     if control.stop_at is not None and not whole:

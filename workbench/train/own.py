@@ -125,8 +125,9 @@ def prepare(control: Any, argument: dict[str, Any]) -> str:  # noqa: ARG001 - wh
     from .objectives.own import look
 
     workspace, spec = Workspace(argument["root"]).open(), TrainSpec.load(argument["spec"])
-    own = {"root": str(workspace.root), "dataset": argument["dataset"], "clip": spec.clip if "clip" in spec.model_fields_set else None,
-           "epochs": None if spec.objective.steps else int(spec.epochs or spec.objective.EPOCHS), "steps": spec.objective.steps}
+    own = {"root": str(workspace.root), "dataset": argument["dataset"],
+           "clip": spec.clip if "clip" in spec.model_fields_set else None, "steps": spec.objective.steps,
+           "epochs": None if spec.objective.steps else int(spec.epochs or spec.objective.EPOCHS)}
     seen = look(spec.objective.model_dump(mode="json"), own, seed=spec.seed, ranks=spec.hardware.ranks, accumulate=spec.batch.accumulate)
     file = _kept(spec, workspace, argument["inputs"])
     write_atomic(file, json.dumps({"own": own, "module": spec.objective.module, **seen}))
@@ -145,6 +146,39 @@ def prompts(dataset: Dataset | None, most: int) -> tuple[str, ...]:  # noqa: ARG
 
 def refuse_nothing(plan: Plan, made: Looked, dataset: Dataset | None) -> None:
     """What is trained, only the module knows."""
+
+
+def card(spec: TrainSpec, dataset: Dataset | None, *, run: str, parameters: int, metrics: dict[str, Any], plan: dict[str, Any]) -> str:
+    """The draft of a card, Markdown: what a training knows of a model that it did not make."""
+    value = metrics.get(plan["measure"])
+    measured = "No validation loss was logged as `val_loss`." if value is None else f"Validation loss, as it logs it: **{value:.4g}**."
+    loss = "" if metrics["loss"] is None else f" Last training loss {metrics['loss']:.4g}."
+    return f"""---
+tags: [lightning]
+---
+# {spec.model_name}
+
+The weights of `{spec.objective.module}`, a LightningModule with {parameters:,} parameters. What it is for and what it can do wrong, its
+maker must say. `config.json` names the class and its options; the class itself is not kept here.
+
+## Data
+
+{f"Dataset `{dataset.reference}`" if dataset else "None of the workbench's datasets"}{
+        f", through `{spec.objective.data_module}`" if spec.objective.data_module else ""}.
+
+## Training
+
+Run `{run}`: {plan["steps"]:,} steps over {plan["world"]} ranks, {metrics["seconds"]:.0f} s, precision {plan["precision"]},
+seed {plan["seed"]}.
+
+## Measures
+
+{measured}{loss}
+
+## Limits and risks
+
+Not assessed: the probes know language models and images.
+"""
 
 
 def _file(place: Path) -> Path | None:

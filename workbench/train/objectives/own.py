@@ -58,6 +58,17 @@ class Own:
             return {"max_steps": self.own["steps"], "max_epochs": -1, **clip}
         return {"max_epochs": self.own["epochs"], **clip}
 
+    def trial(self) -> dict[str, Any]:
+        """Seconds and memory of a step of this rank by itself; the module has learned from three then."""
+        from ..estimate import own_peak
+
+        clock, plan = _Clock(), self.plan
+        _quiet(callbacks=[clock], accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0, max_steps=3,
+               max_epochs=-1).fit(self.module, datamodule=self.data)
+        cuda = self.device.type == "cuda"
+        return {"step_seconds": min(clock.seconds, default=0.0) * plan["accumulate"], "threads": torch.get_num_threads(), "gpu": int(cuda),
+                "memory": torch.cuda.max_memory_allocated() if cuda else own_peak()}
+
     def save(self, out: Path) -> None:
         """Write the weights, and the way to the class: no pickle holds any of it."""
         out.mkdir(parents=True, exist_ok=True)
@@ -111,18 +122,6 @@ def look(objective: dict[str, Any], own: dict[str, Any], *, seed: int, ranks: in
     return {"batches": math.ceil(each / accumulate) * accumulate * ranks, "samples": seen.samples}
 
 
-def trial(own: Own) -> dict[str, Any]:
-    """Seconds and memory of a step of this rank by itself; the module is as used as after two steps."""
-    from ..estimate import own_peak
-
-    clock = _Clock()
-    _quiet(callbacks=[clock], accelerator=own.plan["accelerator"], precision=own.plan["precision"], limit_val_batches=0, max_steps=3,
-           max_epochs=-1).fit(own.module, datamodule=own.data)
-    cuda = own.device.type == "cuda"
-    return {"step_seconds": min(clock.seconds, default=0.0) * own.plan["accumulate"], "threads": torch.get_num_threads(), "gpu": int(cuda),
-            "memory": torch.cuda.max_memory_allocated() if cuda else own_peak()}
-
-
 def _made(objective: dict[str, Any], field: str, options: str, kind: type, dataset: Dataset | None) -> Any:
     place, _, name = objective[field].partition(":")
     made = getattr(importlib.import_module(place), name)
@@ -138,7 +137,8 @@ def _made(objective: dict[str, Any], field: str, options: str, kind: type, datas
                                 + (f'; did you mean "{close}"?' if close else ""))
     if dataset is not None:
         given |= {word: dataset for word in GIVEN if word in takes and word not in given}
-    lacking = [n for n, p in takes.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in given]
+    lacking = [n for n, p in takes.items() if p.default is p.empty and n not in given
+               and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if lacking:
         hint = "set data to a dataset version" if lacking[0] in GIVEN else f"expected a value for each of {', '.join(lacking)}"
         raise SpecError.one(f"objective.{options}.{lacking[0]}", f"is needed by {name}; {hint}")
@@ -150,7 +150,7 @@ def _quiet(**options: Any) -> pl.Trainer:
                          "enable_model_summary": False, "num_sanity_val_steps": 0, "max_epochs": 1, **options})
 
 
-class _Seen(Exception):  # noqa: N818 - not an error: it ends a look
+class _Seen(Exception):
     """All is known that was to be known."""
 
 
