@@ -26,7 +26,7 @@ from workbench.train.plan import planned
 from workbench.train.spec import TrainSpec
 from workbench.train.tokens import Tokens
 
-STEPS = 6
+STEPS = 4
 WAYS: dict[str, dict[str, Any]] = {
     "ddp": {"ranks": 2}, "fsdp": {"ranks": 2, "strategy": "fsdp"}, "tensor": {"ranks": 2, "tensor": 2},
     "mesh": {"ranks": 4, "tensor": 2}, "recompute": {"ranks": 2, "recompute": True}, "one": {"ranks": 1},
@@ -77,16 +77,16 @@ def texts(folder: Path) -> Tokens:
     return Tokens(folder)
 
 
-def plan(name: str, hardware: dict[str, Any], tokens: Tokens, folder: Path, **more: Any) -> dict[str, Any]:
+def plan(name: str, hardware: dict[str, Any], tokens: Tokens, folder: Path, checkpoint: str | None = None, **more: Any) -> dict[str, Any]:
     """What the ranks of a way are told."""
     readers = hardware["ranks"] // hardware.get("tensor", 1)
     spec = TrainSpec(data="words", model={"size": "100K", "context": 32, "vocabulary": 320}, tokens=STEPS * 8 * 32, clip=0.5,
                      batch={"sequences": 2, "accumulate": 4 // readers}, hardware=hardware, prompts=("the quick",), warmup=2,
-                     every={"checkpoint": 3, "evaluate": 3, "sample": 100}, **more)
+                     every={"checkpoint": 2, "evaluate": 2, "sample": 100}, **more)
     made = folder / name
     made.mkdir()
     return planned(spec, 100_000).to_dict() | {
-        **tokens.told(), "world": hardware["ranks"], "keep": {"last": 2}, "branch": None, "checkpoint": None, "before": True,
+        **tokens.told(), "world": hardware["ranks"], "keep": {"last": 2}, "branch": None, "checkpoint": checkpoint, "before": checkpoint is None,
         "directory": str(made), "checkpoints": str(made / "checkpoints"), "out": str(made / "model")}
 
 
@@ -122,8 +122,10 @@ def main() -> None:
     tokens = texts(folder)
     for name in sys.argv[2:] or WAYS:
         more = {"optimizer": name.partition("+")[2]} if "+" in name else {}
-        told = plan(name, WAYS[name.partition("+")[0]], tokens, folder, **more)
-        train(name, told, folder)
+        train(name, plan(name, WAYS[name.partition("+")[0]], tokens, folder, **more), folder)
+    for before, after in () if sys.argv[2:] else (("ddp", "mesh"), ("mesh", "ddp")):
+        name, checkpoint = f"{before} to {after}", f"{folder}/{before}/checkpoints/step-{STEPS // 2:09d}"
+        train(name, plan(name, WAYS[after], tokens, folder, checkpoint), folder)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
-from . import callbacks, checkpoints, estimate, guest, live, memory, neighbour, parallel
+from . import callbacks, checkpoints, devices, estimate, guest, live, memory, neighbour, parallel
 from .keeper import Keeper
 from .objective import Objective, spaced
 from .objectives import KINDS
 from .rank import Control
-from .strategy import RankDDP, RankMesh
+from .strategy import quiet, strategy
 from .vitals import Vitals
 from .windows import digest_rows
 
@@ -26,13 +27,15 @@ def objective(plan: dict[str, Any], rank: int = 0, world: int = 1) -> Any:
     return getattr(importlib.import_module(module), name)(plan, *parallel.readers(plan, rank, world))
 
 
-def trainer(module: Objective, strategy: pl.strategies.Strategy, watchers: list[pl.Callback], **options: Any) -> pl.Trainer:
+def trainer(module: Objective, how: pl.strategies.Strategy, watchers: list[pl.Callback], **options: Any) -> pl.Trainer:
     """A Lightning trainer that trains a plan's steps and does nothing that was not asked."""
     plan = module.plan
-    return pl.Trainer(max_steps=plan["steps"], max_epochs=-1, strategy=strategy, callbacks=watchers, accelerator=plan["accelerator"],
+    made = pl.Trainer(max_steps=plan["steps"], max_epochs=-1, strategy=how, callbacks=watchers, accelerator=plan["accelerator"],
                       precision=plan["precision"], accumulate_grad_batches=module.share.accumulate, logger=False,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
                       num_sanity_val_steps=0, **{"devices": 1, "num_nodes": 1, **options})
+    quiet(made)
+    return made
 
 
 def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
@@ -46,12 +49,13 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         rank 0 leaves the model in the directory that the plan names.
     """
     copies, plan = _copies(control, plan)
+    devices.carry(plan)
     module = objective(plan, control.rank, control.world)
     if plan["objective"]["kind"] == "module":
         return guest.fit(control, plan, module, copies)
     begin = time.monotonic()
     tried: float | None = None
-    if plan["checkpoint"] is None:
+    if plan["checkpoint"] is None and not (plan["cuts"] and torch.cuda.is_available()):  # what is cut may not fit whole
         found = estimate.trial(module)
         tried = found["step_seconds"]
         control.send("trial", **found)
@@ -67,7 +71,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     watchers = [callbacks.Freeze(control), *asked, curves, control.vitals, held_out, callbacks.Samples(control), keeper]
     if plan.get("before"):
         watchers.insert(5, callbacks.Before(control))
-    lightning = trainer(module, RankMesh(plan["tensor"]) if plan["cuts"] else RankDDP(), watchers)
+    lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
@@ -103,5 +107,6 @@ def _copies(control: Control, plan: dict[str, Any]) -> tuple[neighbour.Copies | 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     """What one step takes in this rank, without training."""
+    devices.carry(plan)
     module = objective(plan, control.rank, control.world)
     return estimate.trial(module) if isinstance(module, Objective) else module.trial()

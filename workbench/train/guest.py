@@ -20,7 +20,7 @@ from .control import Control
 from .keeper import Keeper
 from .objectives.own import Own
 from .states import ORIGIN
-from .strategy import RankDDP
+from .strategy import RankDDP, quiet
 
 
 class GuestDDP(RankDDP):
@@ -259,6 +259,7 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                          devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
                          log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
                          num_sanity_val_steps=0, default_root_dir=plan["directory"], **own.limits())
+    quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
     curves.flush()
     if copies is not None:

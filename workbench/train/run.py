@@ -13,7 +13,7 @@ from ..dataset import Dataset
 from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
-from . import checkpoints
+from . import checkpoints, devices
 from .agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
@@ -43,6 +43,7 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
     ------
     NotFoundError, SourceError, SpecError
     """
+    devices.refuse(spec)
     found: dict[str, str] = {}
     dataset = None
     if spec.data is not None:
