@@ -46,7 +46,7 @@ class Driver:
         self.name, self.rank, self.world = name, rank, world
 
     def send(self, kind: str, **data: Any) -> None:
-        if self.rank == 0 and kind in ("steps", "held-out", "sample", "before"):
+        if self.rank == 0 and kind in ("steps", "held-out", "sample", "before", "warning"):
             data.pop("content", None)
             os.write(1, json.dumps({"name": self.name, "kind": kind, **data}).encode() + b"\n")
 
@@ -80,13 +80,14 @@ def texts(folder: Path) -> Tokens:
 def plan(name: str, hardware: dict[str, Any], tokens: Tokens, folder: Path, checkpoint: str | None = None, **more: Any) -> dict[str, Any]:
     """What the ranks of a way are told."""
     readers = hardware["ranks"] // hardware.get("tensor", 1)
-    spec = TrainSpec(data="words", model={"size": "100K", "context": 32, "vocabulary": 320}, tokens=STEPS * 8 * 32, clip=0.5,
-                     batch={"sequences": 2, "accumulate": 4 // readers}, hardware=hardware, prompts=("the quick",), warmup=2,
+    spec = TrainSpec(data="words", model={"size": "100K", "context": 32, "vocabulary": 320}, tokens=STEPS * 8 * 32, clip=0.5, warmup=2,
+                     batch={"sequences": 2, "accumulate": 4 // readers}, hardware=hardware, prompts=("the quick",),
                      every={"checkpoint": 2, "evaluate": 2, "sample": 100}, **more)
     made = folder / name
     made.mkdir()
     return planned(spec, 100_000).to_dict() | {
-        **tokens.told(), "world": hardware["ranks"], "keep": {"last": 2}, "branch": None, "checkpoint": checkpoint, "before": checkpoint is None,
+        **tokens.told(), "world": hardware["ranks"], "keep": {"last": 2}, "branch": None, "checkpoint": checkpoint,
+        "before": checkpoint is None,
         "directory": str(made), "checkpoints": str(made / "checkpoints"), "out": str(made / "model")}
 
 

@@ -45,6 +45,10 @@ def refuse(spec: TrainSpec) -> None:
             fit = [n for n in range(1, heads + 1) if heads % n == 0 and inner % n == 0]
             no("tensor", f"received {hardware.tensor}, and a model of {spec.model.size} has {heads} heads; "
                f"expected one of {', '.join(map(str, fit))}")
+    if hardware.tensor > 1 and (hardware.min_ranks or hardware.max_ranks):
+        field = "min_ranks" if hardware.min_ranks else "max_ranks"
+        no(field, f"received {getattr(hardware, field)} with tensor={hardware.tensor}, whose groups can't lose or gain a rank; "
+           f"expected no {field}")
     if hardware.strategy == "ddp" and hardware.tensor > 1:
         no("strategy", f"received ddp with tensor={hardware.tensor}, and under ddp each rank has the whole model; expected auto or fsdp")
     if hardware.strategy == "fsdp" and hardware.ranks == 1:
