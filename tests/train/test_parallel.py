@@ -32,6 +32,8 @@ def told(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
     found: dict[str, dict] = defaultdict(lambda: {"loss": {}, "norm": {}, "samples": {}})
     for message in (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")):
         way = found[message["name"]]
+        if message["kind"] == "steps" and message.get("again"):
+            continue  # from before the checkpoint
         if message["kind"] == "steps":
             way["loss"] |= {row[0]: row[1] for row in message["rows"]}
             way["norm"] |= {row[0]: row[3] for row in message["rows"]}
