@@ -184,8 +184,8 @@ def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets):
 
 
 def test_stopped_it_is_resumed_to_the_same_weights(whole, nets):
-    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.02}, name="halted"), nets)
-    next(e for e in run.follow() if e.kind == "progress" and e.data.get("unit") == "steps" and e.data["done"] >= 15)
+    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.06}, name="halted"), nets)
+    next(e for e in run.follow() if e.kind == "progress" and e.data.get("unit") == "steps" and e.data["done"] >= 8)
     run.stop()
     assert ended(run).state == "stopped"
     assert checkpoints.listed(nets.path("runs", run.id, "checkpoints"))
