@@ -30,6 +30,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9._-]{1,64})?$",
                                  description="a name, or name@version, name@alias, name@digest")]
 
+Bytes = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kMGT]i?)?B$", description="a size such as 32GB or 512MiB")]
+
 
 class Part(BaseModel):
     """A group of fields inside a spec: frozen, and no field it does not know."""

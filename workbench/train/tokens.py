@@ -49,6 +49,18 @@ class Tokens:
     """
 
     path: Path
+    url: str | None = None
+    """where the train split lies, if not here"""
+    limit: int = 0
+    """bytes of it that are kept here"""
+    mixed: tuple[tuple[Path, float], ...] = ()
+    """streams that are read beside it, with their weights"""
+
+    @classmethod
+    def told_of(cls, plan: dict[str, Any]) -> Tokens:
+        """What ``told`` told."""
+        return cls(Path(plan["tokens"]), plan.get("stream"), plan.get("stream_limit", 0),
+                   tuple((Path(p), w) for p, w in plan.get("mixed", ())))
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -60,18 +72,34 @@ class Tokens:
         return self.meta["vocabulary"]
 
     def count(self, split: str) -> int:
-        """Tokens of a split."""
-        return self.meta["splits"][split]["tokens"]
+        """Tokens of a split, over all that is mixed."""
+        beside = sum(Tokens(p).count(split) for p, _ in self.mixed) if split == "train" else 0
+        return self.meta["splits"][split]["tokens"] + beside
 
     def stream(self, split: str) -> np.ndarray:
-        """Ids of a split, memory-mapped, shape (tokens,)."""
+        """Ids of a split, memory-mapped or fetched, shape (tokens,)."""
         import numpy as np
 
+        if split == "train" and self.url is not None:
+            from .streaming import Streamed
+
+            return Streamed(self.url, self.path.name, self.path.parent.parent / "streams", self.limit)
         return np.memmap(self.path / f"{split}.bin", dtype=self.meta["dtype"], mode="r")
 
     def told(self) -> dict[str, Any]:
         """What each rank must know of it."""
-        return {"tokens": str(self.path)}
+        return {"tokens": str(self.path), "stream": self.url, "stream_limit": self.limit, "mixed": [[str(p), w] for p, w in self.mixed]}
+
+    def reading(self, context: int, seed: int) -> Windows | Mixture:
+        """What a training reads of it."""
+        from .mixture import Mixture
+        from .windows import Windows
+
+        own = Windows(self.stream("train"), context=context, seed=seed)
+        if not self.mixed:
+            return own
+        others = [Windows(Tokens(p).stream("train"), context=context, seed=seed) for p, _ in self.mixed]
+        return Mixture([own, *others], [1.0, *(w for _, w in self.mixed)], seed)
 
     def metrics(self) -> dict[str, Any]:
         """What a model's manifest says of it."""
