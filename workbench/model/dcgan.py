@@ -7,6 +7,7 @@ norms each picture by itself and the discriminator not at all.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class Generator(nn.Module):
         self.root = nn.Linear(config["latent"], math.prod(self.begin))
         sizes = [base << n for n in range(doublings, -1, -1)]
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, s), s) for s in sizes)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(sizes))
         self.out = nn.Conv2d(base, config["channels"], 3, padding=1)
 
     @property
@@ -71,7 +72,7 @@ class Discriminator(nn.Module):
         count, base = halvings(config["height"], config["width"]), config["base"]
         sizes = [base << n for n in range(count + 1)]
         self.stem = nn.Conv2d(config["channels"], base, 3, padding=1)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(sizes))
         self.out = nn.Linear(sizes[-1] * (config["height"] >> count) * (config["width"] >> count), 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

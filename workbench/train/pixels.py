@@ -134,7 +134,8 @@ def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None) -> di
     for split, least in LEAST.items():
         held = dataset.manifest["splits"].get(split, {}).get("records", 0)
         if held < least:
-            raise SourceError(f"holds too few {dataset.modality}s to {'train' if split == 'train' else 'measure'} on", where=dataset.reference,
+            doing = "train" if split == "train" else "measure"
+            raise SourceError(f"holds too few {dataset.modality}s to {doing} on", where=dataset.reference,
                               received=f"{held:,} in the {split} split", allowed=f"{least:,} or more",
                               hint="Add some" if split == "train" else "Set split.validation higher, or add some")
     return {}

@@ -63,6 +63,11 @@ class Tokens:
         """Tokens of a split."""
         return self.meta["splits"][split]["tokens"]
 
+    @property
+    def form(self) -> str:
+        """What a document is: ``text``, ``chat``, ``abc``, ``midi`` …"""
+        return self.meta.get("form", "text")
+
     def stream(self, split: str) -> np.ndarray:
         """Ids of a split, memory-mapped, shape (tokens,)."""
         import numpy as np
@@ -183,8 +188,8 @@ def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:
         # In the byte-level alphabet each character of a token is one byte of text.
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         lengths = [0, *(len(n) for n in names[1:])]
-        (place / "meta.json").write_text(json.dumps({"dataset": dataset.digest, "vocabulary": len(tokenizer), "dtype": np.dtype(dtype).name,
-                                                     "splits": splits, "lengths": lengths}))
+        (place / "meta.json").write_text(json.dumps({"dataset": dataset.digest, "form": dataset.form, "vocabulary": len(tokenizer),
+                                                     "dtype": np.dtype(dtype).name, "splits": splits, "lengths": lengths}))
         return Tokens(place.commit(final))
 
 

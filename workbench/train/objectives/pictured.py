@@ -60,7 +60,7 @@ class Pictured(Objective):
             stays = min(SMOOTHING, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(self.smooth.parameters()), list(self.maker(self.model).parameters()), 1 - stays)
 
-    def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:
+    def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:  # noqa: ARG002 - the same chance at each step
         """A grid of what it makes out of chance that is the same at each step: a picture is seen to become what it is."""
         content, media = self.drawn(self.smooth if model is None else self.maker(model))
         return [{"prompt": "", "text": "", "media": media, "content": base64.b64encode(content).decode()}]
