@@ -40,6 +40,18 @@ class Part(BaseModel):
                               use_attribute_docstrings=True, validate_by_name=True, validate_by_alias=True, protected_namespaces=())
 
 
+def bytes_of(size: str) -> int:
+    """The number of a size.
+
+    Examples
+    --------
+    >>> bytes_of("2GB"), bytes_of("1.5 MiB")
+    (2000000000, 1572864)
+    """
+    number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", size).groups()
+    return int(float(number) * (1024 if "i" in unit else 1000) ** " kMGT".index(unit[0] if unit != "B" else " "))
+
+
 S = TypeVar("S", bound="Spec")
 
 

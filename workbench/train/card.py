@@ -2,61 +2,146 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ..dataset import Dataset
 from .spec import TrainSpec
 
 
-def draft(spec: TrainSpec, dataset: Dataset, *, run: str, parameters: int, metrics: dict[str, Any], plan: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Words:
+    """What a card says of an objective's models; ``{…}`` are filled in."""
+
+    tags: str
+    what: str
+    """what it is and what it is not"""
+    measure: str
+    """how its measure is read, after the number"""
+    risk: str
+    front: str = ""
+    """lines of the front matter besides"""
+
+
+_TEXT = "library_name: transformers\npipeline_tag: text-generation\n"
+_REPEATS = "A model of this size can repeat training text word for word and carries the slant of its data."
+_AS_BASE = f"{_REPEATS} What its base was trained on, the base's card must tell."
+_IMAGES = "It can repeat images of its dataset and carries their slant."
+KINDS = {
+    "pretrain": Words(
+        "[llama, from-scratch]", """\
+A Llama-form language model with {parameters:,} parameters, trained from random weights. It continues text like that of its
+dataset; it was not taught to follow instructions, and what it says need not be true.""", "bits a byte", _REPEATS, _TEXT),
+    "sft": Words(
+        "[{how}, sft]", """\
+The base {base} with {parameters:,} parameters, taught to answer by the chats of its dataset ({trained}). The loss was on the
+answers only. It answers like them; what it says need not be true.""", "nats a token of the held-out answers", _AS_BASE, _TEXT),
+    "dpo": Words(
+        "[{how}, dpo]", """\
+The base {base} with {parameters:,} parameters, taught to prefer the answers that its dataset says were chosen ({trained}).
+A loss of 0.693 is the base's own. What it says need not be true.""", "of loss over held-out pairs", _AS_BASE, _TEXT),
+    "gan": Words(
+        "[dcgan, from-scratch]", """\
+A generator of images with {parameters:,} parameters, trained against a discriminator from random weights. It makes images like
+those of its dataset.""", "distance", _IMAGES),
+    "diffusion": Words(
+        "[diffusion, from-scratch]", """\
+A model of {parameters:,} parameters that makes images or clips like those of its dataset out of noise, trained from random
+weights.""", "mean squared error of the noise", _IMAGES),
+    "module": Words(
+        "[lightning]", "A LightningModule of its user with {parameters:,} parameters.", "",
+        "What it is for and what it can do wrong, its maker must say."),
+}
+"""Words by objective."""
+
+
+def draft(spec: TrainSpec, dataset: Dataset | None, *, run: str, parameters: int, metrics: dict[str, Any], plan: dict[str, Any]) -> str:
     """Markdown; the assessment fills in what it finds."""
-    splits = dataset.manifest["splits"]
-    # File names are data: nothing in them may pass for Markdown.
-    parents = [f"`{p.replace('`', chr(39))}`" for p in sorted(dataset.manifest.get("parents") or {})]
-    sources = ", ".join(parents[:8]) + (f" and {len(parents) - 8} more" if len(parents) > 8 else "") or "see its card"
+    kind = spec.objective.kind
+    words, named = KINDS[kind], _named(spec, parameters)
     spent = f"{metrics['seconds']:.0f} s on {plan['world']} ranks" if metrics.get("seconds") else f"{plan['world']} ranks"
+    value = metrics.get(plan["measure"])
+    measured = "not measured" if value is None else f"**{value:.3f}{' ' if words.measure else ''}{words.measure}**"
+    rows = [("run", f"`{run}`"), (plan["unit"], f"{metrics[plan['unit']]:,} in {metrics['steps']:,} steps"), *_more(spec, metrics, plan),
+            ("optimizer", f"{plan['optimizer']}, learning rate {plan['learning_rate']:g}, warm-up {plan['warmup']} steps, cosine to zero"),
+            ("batch", f"{plan['ranks']} ranks x {plan['sequences']} {_samples(kind, plan)} x {plan['accumulate']}"),
+            ("precision, seed", f"{plan['precision']}, {plan['seed']}"), ("took", spent)]
+    table = "\n".join(f"| {name} | {said} |" for name, said in rows)
     return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [llama, from-scratch]
+{words.front}tags: {words.tags.format(**named)}
 ---
 # {spec.model_name}
 
-A Llama-form language model with {parameters:,} parameters, trained from random weights. It continues text like that of its
-dataset; it was not taught to follow instructions, and what it says need not be true.
+{words.what.format(**named)}
 
 ## Data
 
-Dataset `{dataset.reference}`: {splits["train"]["records"]:,} records, {splits["train"]["bytes"] / 1e6:.2f} MB to train on,
-{splits["validation"]["records"]:,} records held out to watch. Sources: {sources}.
+{_data(dataset)}
 
 ## Training
 
 | | |
 |---|---|
-| run | `{run}` |
-| tokens | {metrics["tokens"]:,} in {metrics["steps"]:,} steps |
-| vocabulary, context | {metrics["vocabulary"]:,} tokens of byte-level BPE, {plan["context"]} |
-| optimizer | {plan["optimizer"]}, learning rate {plan["learning_rate"]:g}, warm-up {plan["warmup"]} steps, cosine to zero |
-| batch | {plan["ranks"]} ranks x {plan["sequences"]} sequences x {plan["accumulate"]} |
-| precision, seed | {plan["precision"]}, {plan["seed"]} |
-| took | {spent} |
+{table}
 
 ## Measures
 
-Held-out text (validation split): **{metrics["bits_per_byte"]:.3f} bits a byte**; last training loss {metrics["loss"]:.3f} nats a token.
-{_learned(metrics.get("gain"))}
+Held out (validation split): {measured}{_last(metrics.get("loss"))}
+{_learned(metrics.get("gain"), words.measure)}
 ## Limits and risks
 
 Not assessed yet. Run `workbench assess {spec.model_name}` for memorisation, personal data, group differences and the verdict of the policy.
-A model of this size can repeat training text word for word and carries the slant of its data.
+{words.risk}
 """
 
 
-def _learned(gain: dict[str, Any] | None) -> str:
+def _samples(kind: str, plan: dict[str, Any]) -> str:
+    return "sequences" if kind == "pretrain" else plan["unit"]
+
+
+def _named(spec: TrainSpec, parameters: int) -> dict[str, Any]:
+    adapter = getattr(spec.objective, "adapter", None)
+    return {"parameters": parameters, "base": f"`{_plain(getattr(spec.objective, 'base', ''))}`", "how": "lora" if adapter else "full",
+            "trained": f"LoRA of rank {adapter.rank}, merged in; by itself in `adapter/`" if adapter else "all weights"}
+
+
+def _more(spec: TrainSpec, metrics: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
+    kind, found = spec.objective.kind, []
+    if kind == "pretrain":
+        found.append(("vocabulary, context", f"{metrics['vocabulary']:,} tokens of byte-level BPE, {plan['context']}"))
+    if kind in ("sft", "dpo"):
+        base, adapter = metrics["base"], spec.objective.adapter
+        lora = adapter and f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}, dropout {adapter.dropout:g}"
+        records = f"{metrics['cut']:,} records cut, {metrics['left_out']:,} left out"
+        found += [("base", f"`{_plain(base['reference'])}`, digest `{base['digest'][:12]}`"), ("trained", lora or "all weights"),
+                  ("answers", f"{metrics['answer_tokens']:,} trained tokens an epoch, context {plan['context']:,}; {records}")]
+        found += [("beta", f"{spec.objective.beta:g}")] if kind == "dpo" else []
+    return found
+
+
+def _data(dataset: Dataset | None) -> str:
+    if dataset is None:
+        return "None of the workbench's datasets."
+    splits = dataset.manifest["splits"]
+    # File names are data: nothing in them may pass for Markdown.
+    parents = [f"`{_plain(p)}`" for p in sorted(dataset.manifest.get("parents") or {})]
+    sources = ", ".join(parents[:8]) + (f" and {len(parents) - 8} more" if len(parents) > 8 else "") or "see its card"
+    return f"""Dataset `{dataset.reference}`: {splits["train"]["records"]:,} records, {splits["train"]["bytes"] / 1e6:.2f} MB to train on,
+{splits["validation"]["records"]:,} records held out to watch. Sources: {sources}."""
+
+
+def _last(loss: float | None) -> str:
+    return "" if loss is None else f"; last training loss {loss:.3f}."
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "'").replace("\n", " ")
+
+
+def _learned(gain: dict[str, Any] | None, measure: str) -> str:
     if not gain:
         return ""
     return f"""
-On {gain["windows"]} windows of it, before the first step and after the last: {gain["before"]:.3f} → {gain["after"]:.3f} bits a byte,
-a difference of {gain["difference"]:+.3f} (95 % interval {gain["low"]:+.3f} to {gain["high"]:+.3f}, windows resampled in pairs).
+On {gain["windows"]} parts of it, before the first step and after the last: {gain["before"]:.3f} → {gain["after"]:.3f} {measure},
+a difference of {gain["difference"]:+.3f} (95 % interval {gain["low"]:+.3f} to {gain["high"]:+.3f}, parts resampled in pairs).
 """

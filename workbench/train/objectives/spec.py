@@ -94,7 +94,7 @@ class Gan(_Objective):
 
     RATE: ClassVar[float] = 1e-3
     SEQUENCES: ClassVar[int] = 32
-    EPOCHS: ClassVar[float] = 30.0
+    EPOCHS: ClassVar[float] = 60.0
     SUFFIX: ClassVar[str] = "gan"
     kind: Literal["gan"] = "gan"
     latent: int = Field(32, ge=1, le=1024)
