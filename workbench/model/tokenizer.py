@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 END = "<|endoftext|>"
 """Begins and ends every document; always id 0."""
 
-# A base model has no turns of its own: roles stand as words, so that a chat is plain text to it.
-_CHAT = ("{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-         "{% if add_generation_prompt %}assistant:{% endif %}")
+CHAT = ("{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}")
+"""A base model has no turns of its own: roles stand as words, so that a chat is plain text to it. The end mark behind an answer is
+what fine-tuning teaches it to stop with."""
 
 
 def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -42,7 +44,7 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     raw.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=END, eos_token=END, pad_token=END, chat_template=_CHAT,
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=END, eos_token=END, pad_token=END, chat_template=CHAT,
                                    clean_up_tokenization_spaces=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,8 @@ class Language:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = lambda value, **k: json.dumps(value, ensure_ascii=False, **k)
         environment.globals["raise_exception"] = _refuse
+        # transformers' mark around what an assistant said, for training; to Jinja itself it is no word.
+        source = re.sub(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})", lambda m: m[1] + ("endif" if m[2] else "if true") + m[3], source)
         return environment.from_string(source)
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str:

@@ -93,7 +93,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
         plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))
         if run.attempt == 1:
             material.refuse_nothing(plan, made, dataset)
-            for line in plan.said:
+            for line in (*plan.said, *notes_of(made)):
                 run.log(line)
         told = plan.to_dict() | told_before(run) | {
             "world": spec.hardware.ranks, "group": True, **made.told(), "keep": spec.keep.model_dump(), "start": spec.start,
@@ -150,7 +150,7 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
     said = trials.with_cost(said, Rates.of(workspace.settings))
     trials.remember(workspace, spec, told, said)
-    return said | {"notes": list(plan.said)}
+    return said | {"notes": [*plan.said, *notes_of(made)]}
 
 
 def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
@@ -196,6 +196,11 @@ def _most(spec: TrainSpec) -> int | None:
     return most and max(spec.hardware.ranks, min(most, spec.hardware.ranks * spec.batch.accumulate))
 
 
+def notes_of(made: Any) -> list[str]:
+    """What a material says of itself once it is made, in sentences."""
+    return made.notes() if hasattr(made, "notes") else []
+
+
 def _material(spec: TrainSpec):
     """The module that makes what a spec's objective reads."""
     return importlib.import_module(KINDS[spec.objective.kind].material)
@@ -236,8 +241,7 @@ def _register(spec: TrainSpec, run: RunContext, dataset: Dataset, told: dict[str
     made = Path(told["out"])
 
     def save(folder: Path) -> None:
-        for file in sorted(made.iterdir()):
-            shutil.copyfile(file, folder / file.name)
+        shutil.copytree(made, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
     card = draft(spec, dataset, run=run.id, parameters=parameters, metrics=metrics, plan=told)
     return write_model(run.workspace, spec.model_name, save, card=card, run=run.id, manifest={

@@ -15,7 +15,10 @@ from ..dataset import Dataset
 from ..errors import SourceError, WorkbenchError
 from ..registry import Registry
 from ..workspace import Workspace
+from . import chatsight
 from . import tokens as streams
+from .answers import FORMS
+from .objectives import KINDS
 from .order import Share
 from .plan import Plan, planned
 from .spec import TrainSpec
@@ -54,6 +57,12 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     registry = Registry(workspace)
     version = registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)
     dataset = Dataset(version.path)
+    if spec.objective.kind in FORMS:
+        return chatsight.first_batch(spec, workspace, dataset, step=step, most=most)
+    if not KINDS[spec.objective.kind].streams:
+        raise SourceError("has no first batch in tokens", where="objective", received=spec.objective.kind,
+                          allowed=", ".join(["pretrain", *FORMS]), hint="Its samples are shown as it trains")
+    streams.refuse(spec, workspace, dataset)
     wanted = streams.vocabulary_of(spec, dataset)
     found = streams.found(spec, workspace, dataset, _inputs(spec, registry)) or streams.make(workspace, dataset, wanted)
     plan = planned(spec, found.count("train"))

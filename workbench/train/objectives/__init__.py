@@ -27,8 +27,8 @@ class Kind:
 KINDS = {
     "pretrain": Kind("workbench.train.objectives.pretrain:Pretrain", "workbench.train.tokens", "tokens", "bits_per_byte", 1 / math.log(2),
                      streams=True),
-    "sft": Kind("workbench.train.objectives.sft:Finetune", "workbench.train.chats", "chats", "answer_loss"),
-    "dpo": Kind("workbench.train.objectives.dpo:Preferences", "workbench.train.chats", "pairs", "preference_loss"),
+    "sft": Kind("workbench.train.objectives.sft:Finetune", "workbench.train.answers", "chats", "answer_loss"),
+    "dpo": Kind("workbench.train.objectives.dpo:Preferences", "workbench.train.answers", "pairs", "preference_loss"),
     "gan": Kind("workbench.train.objectives.gan:Gan", "workbench.train.pixels", "images", "distance"),
     "diffusion": Kind("workbench.train.objectives.diffusion:Diffusion", "workbench.train.pixels", "images", "noise_error"),
     "module": Kind("workbench.train.objectives.own:Own", "workbench.train.own", "batches", "val_loss"),

@@ -70,6 +70,8 @@ class Finetune(_Objective):
     """LoRA; none: all weights are trained"""
     context: int = Field(512, ge=16, le=131_072)
     """most tokens of a chat; longer ones are cut at the end"""
+    template: str | None = Field(None, min_length=1)
+    """chat template (Jinja), or "plain" (role: words, and the end mark behind an answer); none: the base's own"""
 
 
 class Preferences(_Objective):
@@ -87,6 +89,8 @@ class Preferences(_Objective):
     """how closely the base is kept to"""
     context: int = Field(512, ge=16, le=131_072)
     """most tokens of a prompt with its answer; longer ones are cut at the end"""
+    template: str | None = Field(None, min_length=1)
+    """chat template (Jinja), or "plain" (role: words, and the end mark behind an answer); none: the base's own"""
 
 
 class Gan(_Objective):
