@@ -90,6 +90,8 @@ def model_html(model: Model) -> str:
     if weights.exists():
         facts["weights"] = f"model.safetensors, {size(weights.stat().st_size)}"
     parts = [head("model", model.reference, f"{manifest.get('parameters', 0):,} parameters"), facts_html(facts), _made(manifest)]
+    if model.samples:
+        parts.insert(2, exhibits.picture_html(model.samples, "made by it"))
     if (model.path / "card.md").exists():
         parts.append(fold("Model card", f"<pre>{escape(model.card)}</pre>"))
     return frame(*parts)
@@ -232,8 +234,29 @@ def run_html(run: Run) -> str:
     drawn = [curve_svg({n: points}, "step", _words(n), 300, 150) for n in _curve_names(run) if len(points := run.curve(n)) > 1]
     if drawn:
         parts.append(Markup('<div class="wb-grid">' + "".join(drawn) + "</div>"))
+    parts.append(samples_html(run))
     parts.append(fold("Spec", table_html(["field", "value"], [[k, v] for k, v in flat(_changed(run))])))
     return frame(*parts)
+
+
+SHOWN = 4
+"""Samples of a run that are drawn: the first and the last."""
+MOST_BYTES = 1 << 20
+"""Of a sample's file that is drawn."""
+
+
+def samples_html(run: Run, most: int = SHOWN) -> Markup:
+    """Pictures, clips and sounds that a run's model made, from its beginning to its end, as far as there are some."""
+    made = [e for e in run.events(kinds=("sample",)) if e.data.get("file")]
+    parts = []
+    for event in made[:1] + made[1:][-(most - 1):]:
+        try:
+            content = (run.directory / event.data["file"]).read_bytes()
+        except OSError:  # swept, or of a run whose directory is gone
+            continue
+        if len(content) <= MOST_BYTES:
+            parts.append(exhibits.sample_html(event.data["media"], content, f"step {event.step:,}", str(event.data.get("text") or "")))
+    return Markup(f'<div class="wb-grid">{"".join(parts)}</div>') if parts else Markup("")
 
 
 def flat(value: Any, path: str = "") -> list[tuple[str, str]]:

@@ -99,6 +99,15 @@ def tune_html(form: str, text: str, seconds: float = SECONDS) -> Markup:
                   f"<pre>{escape(text[:2000])}</pre></figure>")
 
 
+def sample_html(media: str, content: bytes, title: str, text: str = "") -> Markup:
+    """A picture, a clip or a sound that a model made, with the words that say it."""
+    if not media.startswith("audio/"):
+        return picture_html(content, title)
+    said = f"<pre>{escape(text[:2000])}</pre>" if text else ""
+    return Markup(f'<figure><figcaption>{escape(title)}</figcaption><audio controls preload="metadata" '
+                  f'src="data:{escape(media)};base64,{base64.b64encode(content).decode()}"></audio>{said}</figure>')
+
+
 def _kind(image: bytes) -> str:
     for mark, kind in ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp")):
         if image.startswith(mark):

@@ -6,9 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from .spec import Part
+from .spec import Bytes, Part
 
-Bytes = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kMGT]i?)?B$", description="a size such as 32GB or 512MiB")]
 Path = Annotated[str, Field(min_length=1)]
 
 

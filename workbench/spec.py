@@ -30,12 +30,26 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9._-]{1,64})?$",
                                  description="a name, or name@version, name@alias, name@digest")]
 
+Bytes = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kMGT]i?)?B$", description="a size such as 32GB or 512MiB")]
+
 
 class Part(BaseModel):
     """A group of fields inside a spec: frozen, and no field it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False,
                               use_attribute_docstrings=True, validate_by_name=True, validate_by_alias=True, protected_namespaces=())
+
+
+def bytes_of(size: str) -> int:
+    """The number of a size.
+
+    Examples
+    --------
+    >>> bytes_of("2GB"), bytes_of("1.5 MiB")
+    (2000000000, 1572864)
+    """
+    number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", size).groups()
+    return int(float(number) * (1024 if "i" in unit else 1000) ** " kMGT".index(unit[0] if unit != "B" else " "))
 
 
 S = TypeVar("S", bound="Spec")

@@ -105,6 +105,8 @@ def said(event: Event) -> str | None:
     if event.kind == "sample":
         prompt = f"{event.data['prompt']!r} → " if event.data.get("prompt") else ""
         at = f"step {event.step}: " if event.step is not None else ""
+        if event.data.get("file"):
+            return f"{at}{event.data['file']}"
         return f"{at}{prompt}{one_line(event.data.get('text', ''), 90)!r}"
     if event.kind == "state" and event.name == "running" and event.data.get("attempt", 1) > 1:
         return f"started again, attempt {event.data['attempt']}"

@@ -15,6 +15,8 @@ BUILT_IN = ("python-docs", "digits", "moving-digits", "tunes", "questions")
 """Sources that ``workbench data`` takes by name."""
 Named = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
 ShowBatch = Annotated[bool, typer.Option("--show-batch", help="Show what the model would see first; start nothing.")]
+Objective = Annotated[str | None, typer.Option("--objective", metavar="KIND", help="What is learned: pretrain, sft, dpo, gan, diffusion or "
+                                                                                   "module.")]
 Data = Annotated[str | None, typer.Option("--data", metavar="DATASET", help="Dataset, e.g. notes or notes@v2.")]
 
 
@@ -37,18 +39,18 @@ def data(what: Annotated[list[str] | None, typer.Argument(metavar="SPEC|FILES", 
 
 
 def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spec (YAML).")] = None,
-          data: Data = None, name: Named = None, set_: Set = None, again: Again = False, detach: Detach = False, as_json: Json = False,
-          dry_run: DryRun = False,
-          show_batch: ShowBatch = False,
+          data: Data = None, name: Named = None, objective: Objective = None, set_: Set = None, again: Again = False,
+          detach: Detach = False, as_json: Json = False, dry_run: DryRun = False, show_batch: ShowBatch = False,
           sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="PATH=VALUES", help=(
               "Try values, each in a run of its own: learning_rate=1e-3,1e-2 or learning_rate=1e-4..1e-1. May stand often."
               ))] = None) -> None:
-    """Train a model on a dataset."""
+    """Train a model on a dataset: a language model, or what --objective says."""
     if spec is not None and not is_spec_file(spec) and data is None:
         spec, data = None, spec  # `workbench train notes` says the same
     if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()):
         data = _only_dataset()
-    built = build("train", spec, {"data": data, "name": name, "sweep": swept(sweep)}, set_)
+    built = build("train", spec, {"data": data, "name": name, "sweep": swept(sweep)},
+                  [*([f"objective.kind={objective}"] if objective else []), *(set_ or [])])
     if show_batch:
         _show_batch(built, as_json=as_json)
     else:
@@ -119,7 +121,7 @@ EXAMPLES = (
     (data, ("workbench data ~/notes/*.md --name notes", "workbench data python-docs --set sources.0.max_megabytes=2",
             "workbench data my-data.yaml --dry-run", "workbench data ~/tickets.csv --preview 200")),
     (train, ("workbench train --data notes", "workbench train --data notes --set model.size=10M --detach",
-             "workbench train --data notes --dry-run",
+             "workbench train digits --objective diffusion", "workbench train --data notes --dry-run",
              "workbench train --data notes --sweep learning_rate=1e-3..3e-2 --set sweep.trials=8",
              "workbench train --data notes --show-batch")),
     (assess, ("workbench assess notes-lm", "workbench assess notes-lm@v2 --data notes --json")),

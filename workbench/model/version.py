@@ -1,4 +1,4 @@
-"""A model version: one directory that transformers reads as it is, with a manifest beside."""
+"""A model version: one directory (of a language model as transformers reads it) with a manifest beside."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFoundError, StorageError
+from ..errors import NotFoundError, SourceError, StorageError
 from ..registry import Registry
 from ..storage import digest_file, digest_json, staging
 from ..workspace import Workspace
+from .images import SAMPLES, config_of, load_images
 from .weights import no_bars, refuse_pickles
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CONTENT = ("config.json", "model.safetensors", "tokenizer.json")
-"""The files whose bytes make a model's digest."""
+"""The files whose bytes make a model's digest; models of images and of one's own have no tokenizer."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One immutable model version on disk: ``config.json``, ``model.safetensors``, ``tokenizer.json``,
-    ``card.md``, ``manifest.json``.
+    """One immutable model version on disk: ``config.json``, ``model.safetensors``, of a language model ``tokenizer.json``, of one
+    of images ``samples.png``; ``card.md``, ``manifest.json``.
+
+    Examples
+    --------
+    >>> Model.open("digits-diffusion").load().generate(4, seed=1, label=7)  # doctest: +SKIP
     """
 
     path: Path
@@ -61,13 +67,40 @@ class Model:
         """The model card, Markdown."""
         return (self.path / "card.md").read_text("utf-8")
 
-    def load(self) -> PreTrainedModel:
-        """The model in evaluation mode, fp32, on the CPU."""
+    @property
+    def makes(self) -> str:
+        """``text``, ``image`` or ``clip``."""
+        config = config_of(self.path)
+        return "text" if config is None else "clip" if config.get("frames") else "image"
+
+    @property
+    def samples(self) -> bytes | None:
+        """PNG of images or clips that it made, drawn when it was trained; none for other models."""
+        try:
+            return (self.path / SAMPLES).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def refuse_pictures(self, doing: str) -> None:
+        """Check that it is a language model.
+
+        Raises
+        ------
+        SourceError
+        """
+        if self.makes != "text":
+            raise SourceError(f"makes {self.makes}s, and {doing}", where=self.reference, received=f"a model of {self.makes}s",
+                              allowed="a language model", hint=f'Model.open("{self.name}").load().generate(8) makes {self.makes}s')
+
+    def load(self) -> PreTrainedModel | nn.Module:
+        """The model in evaluation mode, fp32, on the CPU; one of images or clips has ``generate(count, seed, label)``."""
+        if self.makes != "text":
+            return load_images(self.path)
         from transformers import AutoModelForCausalLM
 
         refuse_pickles(self.path)
         said = json.loads((self.path / "config.json").read_text("utf-8"))
-        if said.get("model_type") == "lightning-module":
+        if said.get("kind") == "lightning-module":
             raise NotFoundError("is a LightningModule, whose class is not kept with its weights", where=self.reference,
                                 received=said["module"], allowed="a language model", hint=f"Build {said['module']} with the options in "
                                 "config.json, and give load_state_dict what load_weights(path / 'model.safetensors') reads")
@@ -76,7 +109,14 @@ class Model:
                                                     local_files_only=True).eval()
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Its tokenizer."""
+        """Its tokenizer.
+
+        Raises
+        ------
+        SourceError
+            Where it makes images.
+        """
+        self.refuse_pictures("only language models have a tokenizer")
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(self.path, local_files_only=True)
@@ -113,13 +153,13 @@ def write_model(workspace: Workspace, name: str, save: Callable[[Path], None], *
 
     Parameters
     ----------
-    save : writes the files of ``CONTENT`` into the directory it is given; what is no language model has no tokenizer.
+    save : writes ``config.json`` and ``model.safetensors`` at least, a language model's ``tokenizer.json`` too, into its argument.
     manifest : ``parameters``, ``dataset`` ({name, digest}), ``metrics``, ``spec`` ...; digest and files are added here.
     """
     with staging(workspace.path("models", name)) as place:
         save(place.path)
         refuse_pickles(place.path)
-        files = {f: digest_file(place / f) for f in CONTENT if (place / f).exists()}
+        files = {f: digest_file(place / f) for f in _content(place.path)}
         digest = digest_json(files)
         (place / "card.md").write_text(card, "utf-8")
         (place / "manifest.json").write_text(json.dumps({"format": 1, "name": name, "digest": digest, "created": time.time(),
@@ -128,3 +168,9 @@ def write_model(workspace: Workspace, name: str, save: Callable[[Path], None], *
     Registry(workspace).register("model", name, digest, final, run=run, meta={"parameters": manifest.get("parameters"),
                                                                              "dataset": manifest.get("dataset")})
     return Model(final)
+
+
+def _content(folder: Path) -> tuple[str, ...]:
+    """The files that make a digest: a language model, which its configuration tells by ``model_type``, is none without a tokenizer."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return CONTENT if "model_type" in config or (folder / CONTENT[-1]).exists() else CONTENT[:-1]

@@ -128,7 +128,7 @@ class Objective(pl.LightningModule):
     @abstractmethod
     def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:
         """What the model makes, by a random state of its own: ``prompt``, ``text``, and for pictures and sounds ``media``
-        (MIME type) and ``content`` (base64).
+        (MIME type), ``content`` (base64) and, of several at a step, ``number``.
         """
 
     @abstractmethod

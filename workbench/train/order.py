@@ -43,6 +43,39 @@ class Order:
         return self._epoch[1], self._epoch[2]
 
 
+class NearOrder(Order):
+    """A seeded order in which samples that lie near one another come near one another: for data that is fetched in blocks.
+
+    Blocks are shuffled, then the samples of so many blocks together: a reader needs no more than these at once.
+
+    Parameters
+    ----------
+    block : samples of a block.
+    together : blocks whose samples are mixed.
+
+    Examples
+    --------
+    >>> order = NearOrder(10, seed=0, block=2, together=2)
+    >>> sorted(order.at(n)[1] for n in range(10)) == list(range(10))
+    True
+    """
+
+    def __init__(self, count: int, seed: int, *, block: int, together: int):
+        super().__init__(count, seed)
+        self.block, self.together = max(1, block), max(1, together)
+
+    def epoch(self, number: int) -> tuple[np.ndarray, np.random.Generator]:
+        import numpy as np
+
+        if self._epoch is None or self._epoch[0] != number:
+            generator = np.random.Generator(np.random.PCG64([self.seed, number]))
+            blocks = generator.permutation(-(-self.count // self.block))
+            samples = [np.arange(b * self.block, min((b + 1) * self.block, self.count)) for b in blocks]
+            groups = [np.concatenate(samples[n:n + self.together]) for n in range(0, len(samples), self.together)]
+            self._epoch = number, np.concatenate([generator.permutation(g) for g in groups]), generator
+        return self._epoch[1], self._epoch[2]
+
+
 @dataclass(frozen=True)
 class Share:
     """What of each step falls to a rank.

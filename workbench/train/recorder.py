@@ -116,7 +116,8 @@ class Recorder:
         step, more = message["step"], {}
         if message.get("media"):
             kind, content = message["media"], base64.b64decode(message["content"])
-            name = f"{step:06d}.{_ENDINGS.get(kind, kind.rpartition('/')[2])}"
+            number = f"-{message['number']}" if message.get("number") else ""
+            name = f"{step:06d}{number}.{_ENDINGS.get(kind, kind.rpartition('/')[2])}"
             file = self.run.directory / "samples" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(file, content)

@@ -23,7 +23,7 @@ from .order import Share
 from .plan import Plan, planned
 from .spec import TrainSpec
 from .tokens import Tokens
-from .windows import Windows, digest_rows
+from .windows import digest_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
                           allowed=", ".join(["pretrain", *FORMS]), hint="Its samples are shown as it trains")
     streams.refuse(spec, workspace, dataset)
     wanted = streams.vocabulary_of(spec, dataset)
-    found = streams.cached(workspace, dataset.digest, wanted) or streams.make(workspace, dataset, wanted)
+    found = streams.found(spec, workspace, dataset, _inputs(spec, registry)) or streams.make(workspace, dataset, wanted)
     plan = planned(spec, found.count("train"))
     batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
     counted = _counted(batches, found)
@@ -83,9 +83,14 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
             "notes": list(plan.said)}
 
 
+def _inputs(spec: TrainSpec, registry: Registry) -> dict[str, str]:
+    """Digests of the datasets that are mixed in."""
+    return {f"{streams.MIX}{r}": registry.resolve("dataset", r).digest for r in spec.objective.mix}
+
+
 def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[tuple[int, int, list[int], np.ndarray]]:
     """(rank, number, places in the stream, ids) of the batches that make a step, rank by rank."""
-    found, windows = [], Windows(tokens.stream("train"), context=plan.context, seed=plan.seed)
+    found, windows = [], tokens.reading(plan.context, plan.seed)
     for rank in range(world):
         share = Share(plan.sequences, plan.chunks, rank, world)
         for number in range((step - 1) * share.accumulate, step * share.accumulate):
@@ -125,6 +130,8 @@ def _records(tokens: Tokens, start: int, row: np.ndarray) -> list[dict[str, Any]
     """Pieces of records in a window: first and last token, which record, and whether it is whole at either end."""
     import numpy as np
 
+    if tokens.mixed:  # which stream a place is of is not known here
+        return []
     stream, found = tokens.stream("train"), []
     ends = [n for n, i in enumerate(row) if i == 0]
     first = 0

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
 from ..errors import SourceError
-from ..storage import staging
+from ..registry import Registry
+from ..spec import bytes_of
+from ..storage import digest_json, staging
 from ..workspace import Workspace
 from .spec import TrainSpec
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedTokenizerFast
 
+    from .mixture import Mixture
     from .plan import Plan
+    from .windows import Windows
 
 FORMAT = 2
 """Part of the cache's key: what changes when the numbers would."""
 BYTES_A_TOKEN = 100
 """Bytes of training text that each token of the vocabulary must stand on."""
 LEAST_VOCABULARY = 300
+MIX = "mix:"
+"""Before the reference of a dataset that is mixed in, among a run's inputs."""
 LEAST_HELD_OUT = 200
 """Bytes of validation text below which bits a byte says nothing."""
 _CHUNK = 1024
@@ -49,6 +56,18 @@ class Tokens:
     """
 
     path: Path
+    url: str | None = None
+    """where the train split lies, if not here"""
+    limit: int = 0
+    """bytes of it that are kept here"""
+    mixed: tuple[tuple[Path, float], ...] = ()
+    """streams that are read beside it, with their weights"""
+
+    @classmethod
+    def told_of(cls, plan: dict[str, Any]) -> Tokens:
+        """What ``told`` told."""
+        return cls(Path(plan["tokens"]), plan.get("stream"), plan.get("stream_limit", 0),
+                   tuple((Path(p), w) for p, w in plan.get("mixed", ())))
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -60,18 +79,39 @@ class Tokens:
         return self.meta["vocabulary"]
 
     def count(self, split: str) -> int:
-        """Tokens of a split."""
-        return self.meta["splits"][split]["tokens"]
+        """Tokens of a split, over all that is mixed."""
+        beside = sum(Tokens(p).count(split) for p, _ in self.mixed) if split == "train" else 0
+        return self.meta["splits"][split]["tokens"] + beside
+
+    @property
+    def form(self) -> str:
+        """What a document is: ``text``, ``chat``, ``abc``, ``midi`` …"""
+        return self.meta.get("form", "text")
 
     def stream(self, split: str) -> np.ndarray:
-        """Ids of a split, memory-mapped, shape (tokens,)."""
+        """Ids of a split, memory-mapped or fetched, shape (tokens,)."""
         import numpy as np
 
+        if split == "train" and self.url is not None:
+            from .streaming import Streamed
+
+            return Streamed(self.url, self.path.name, self.path.parent.parent / "streams", self.limit)
         return np.memmap(self.path / f"{split}.bin", dtype=self.meta["dtype"], mode="r")
 
     def told(self) -> dict[str, Any]:
         """What each rank must know of it."""
-        return {"tokens": str(self.path)}
+        return {"tokens": str(self.path), "stream": self.url, "stream_limit": self.limit, "mixed": [[str(p), w] for p, w in self.mixed]}
+
+    def reading(self, context: int, seed: int) -> Windows | Mixture:
+        """What a training reads of it."""
+        from .mixture import Mixture
+        from .windows import Windows
+
+        own = Windows(self.stream("train"), context=context, seed=seed)
+        if not self.mixed:
+            return own
+        others = [Windows(Tokens(p).stream("train"), context=context, seed=seed) for p, _ in self.mixed]
+        return Mixture([own, *others], [1.0, *(w for _, w in self.mixed)], seed)
 
     def metrics(self) -> dict[str, Any]:
         """What a model's manifest says of it."""
@@ -84,8 +124,8 @@ class Tokens:
         return np.asarray(self.meta["lengths"], dtype=np.int64)
 
 
-def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset) -> dict[str, str]:  # noqa: ARG001 - what every material is asked
-    """Raise where a dataset can't be pretrained on; no further inputs.
+def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset) -> dict[str, str]:
+    """Raise where a dataset can't be pretrained on; the digests of those that are mixed with it.
 
     Raises
     ------
@@ -106,7 +146,14 @@ def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset) -> dict[str,
         raise SourceError("is too little text to train on", where=dataset.reference, received=f"{train['bytes']:,} bytes",
                           allowed=f"more than {2 * spec.model.context:,} tokens for a context of {spec.model.context}",
                           hint="Add text, or set a smaller model.context")
-    return {}
+    further = {}
+    for reference in spec.objective.mix:
+        other = Dataset(Registry(workspace).resolve("dataset", reference).path)
+        if other.modality != "text":
+            raise SourceError("holds images, and this objective trains on text", where=other.reference, received=other.modality,
+                              allowed="a dataset of text")
+        further[f"{MIX}{reference}"] = other.digest
+    return further
 
 
 def cached(workspace: Workspace, digest: str, vocabulary: int) -> Tokens | None:
@@ -115,9 +162,18 @@ def cached(workspace: Workspace, digest: str, vocabulary: int) -> Tokens | None:
     return found if (found.path / "meta.json").exists() else None
 
 
-def found(spec: TrainSpec, workspace: Workspace, dataset: Dataset, inputs: dict[str, str]) -> Tokens | None:  # noqa: ARG001
+def found(spec: TrainSpec, workspace: Workspace, dataset: Dataset, inputs: Mapping[str, str]) -> Tokens | None:
     """What a spec reads of a dataset, if it was made before."""
-    return cached(workspace, dataset.digest, vocabulary_of(spec, dataset))
+    own = cached(workspace, dataset.digest, vocabulary_of(spec, dataset))
+    if own is None:
+        return None
+    if spec.objective.mix:
+        paths = [(_beside(own, inputs[f"{MIX}{r}"]), w) for r, w in spec.objective.mix.items()]
+        return replace(own, mixed=tuple(paths)) if all((p / "meta.json").exists() for p, _ in paths) else None
+    if spec.objective.stream is not None:
+        away = replace(own, url=spec.objective.stream, limit=bytes_of(spec.objective.stream_cache))
+        return away if (own.path / _written(spec.objective.stream)).exists() else None
+    return own
 
 
 MAKING = "tokenising"
@@ -151,14 +207,23 @@ def vocabulary_of(spec: TrainSpec, dataset: Dataset) -> int:
 
 def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 - the signature of what a gang calls
     """Make what a spec reads (argument: root, dataset, spec, inputs), in a process of the gang; returns its directory."""
-    dataset = Dataset(Path(argument["dataset"]))
-    return str(make(Workspace(argument["root"]), dataset, vocabulary_of(TrainSpec.load(argument["spec"]), dataset)).path)
+    workspace, dataset, spec = Workspace(argument["root"]), Dataset(Path(argument["dataset"])), TrainSpec.load(argument["spec"])
+    vocabulary = vocabulary_of(spec, dataset)
+    own = cached(workspace, dataset.digest, vocabulary) or make(workspace, dataset, vocabulary)
+    for reference in spec.objective.mix:
+        digest = argument["inputs"][f"{MIX}{reference}"]
+        if not (_beside(own, digest) / "meta.json").exists():
+            _make_beside(own, Dataset(Registry(workspace).by_digest("dataset", digest).path))
+    if spec.objective.stream is not None:
+        from .streaming import published
+
+        published(own.stream("train"), spec.objective.stream, own.path.name)
+        (own.path / _written(spec.objective.stream)).touch()
+    return str(own.path)
 
 
 def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:
     """Learn the tokenizer from the train split, encode the splits, commit both to the cache at once."""
-    import numpy as np
-
     from ..model import learn_tokenizer, save_tokenizer
 
     final = _folder(workspace, dataset.digest, vocabulary)
@@ -167,25 +232,56 @@ def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:
         save_tokenizer(tokenizer, place.path)
         # A text that spells the mark of a document's end means the letters: only a document's end is one.
         tokenizer.backend_tokenizer.encode_special_tokens = True
-        dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
-        splits = {}
-        for split in ("train", "validation"):
-            documents = tokens = size = 0
-            with open(place / f"{split}.bin", "wb") as file:
-                file.write(np.zeros(1, dtype).tobytes())
-                for texts in _chunks(dataset.texts(split)):
-                    encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-                    # One id 0 behind each document: between two, and at the end.
-                    packed = np.concatenate([part for e in encoded for part in (np.asarray(e.ids, dtype), np.zeros(1, dtype))])
-                    file.write(packed.tobytes())
-                    documents, tokens, size = documents + len(texts), tokens + len(packed), size + sum(len(t.encode()) for t in texts)
-            splits[split] = {"documents": documents, "tokens": tokens + 1, "bytes": size}
+        splits = {split: _encoded(dataset, split, tokenizer, place / f"{split}.bin") for split in ("train", "validation")}
         # In the byte-level alphabet each character of a token is one byte of text.
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         lengths = [0, *(len(n) for n in names[1:])]
-        (place / "meta.json").write_text(json.dumps({"dataset": dataset.digest, "vocabulary": len(tokenizer), "dtype": np.dtype(dtype).name,
-                                                     "splits": splits, "lengths": lengths}))
+        (place / "meta.json").write_text(json.dumps({"dataset": dataset.digest, "form": dataset.form, "vocabulary": len(tokenizer),
+                                                     "dtype": _dtype(tokenizer), "splits": splits, "lengths": lengths}))
         return Tokens(place.commit(final))
+
+
+def _make_beside(own: Tokens, dataset: Dataset) -> None:
+    """Encode another dataset's train split with the tokenizer of the one that it is mixed with."""
+    from transformers import PreTrainedTokenizerFast
+
+    final = _beside(own, dataset.digest)
+    with staging(final.parent) as place:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(own.path, local_files_only=True)
+        tokenizer.backend_tokenizer.encode_special_tokens = True
+        counted = _encoded(dataset, "train", tokenizer, place / "train.bin")
+        (place / "meta.json").write_text(json.dumps({"dataset": dataset.digest, "form": dataset.form, "vocabulary": own.vocabulary,
+                                                     "dtype": _dtype(tokenizer), "splits": {"train": counted}}))
+        place.commit(final)
+
+
+def _encoded(dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerFast, file: Path) -> dict[str, int]:
+    """Write a split's ids; what was written."""
+    import numpy as np
+
+    documents, tokens, size, dtype = 0, 1, 0, np.dtype(_dtype(tokenizer))
+    with open(file, "wb") as out:
+        out.write(np.zeros(1, dtype).tobytes())
+        for texts in _chunks(dataset.texts(split)):
+            encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            # One id 0 behind each document: between two, and at the end.
+            packed = np.concatenate([part for e in encoded for part in (np.asarray(e.ids, dtype), np.zeros(1, dtype))])
+            out.write(packed.tobytes())
+            documents, tokens, size = documents + len(texts), tokens + len(packed), size + sum(len(t.encode()) for t in texts)
+    return {"documents": documents, "tokens": tokens, "bytes": size}
+
+
+def _dtype(tokenizer: PreTrainedTokenizerFast) -> str:
+    return "uint16" if len(tokenizer) <= 1 << 16 else "uint32"
+
+
+def _beside(own: Tokens, digest: str) -> Path:
+    return own.path.with_name(f"{own.path.name}-{digest}")
+
+
+def _written(url: str) -> str:
+    """The mark beside the tokens that says that they were written to a URL."""
+    return f"at-{digest_json(url)[:16]}"
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

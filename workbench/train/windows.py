@@ -6,11 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .order import Order
+from .order import NearOrder, Order
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+TOGETHER = 4
+"""Blocks of a fetched stream whose windows are mixed."""
+AHEAD = 256
+"""Windows that a fetched stream is told of beforehand."""
 
 
 class Windows:
@@ -24,7 +30,8 @@ class Windows:
     def __init__(self, stream: np.ndarray, *, context: int, seed: int):
         self.stream, self.context = stream, context
         self.count = max(1, (len(stream) - 1) // context - 1)
-        self.order = Order(self.count, seed)
+        block = getattr(stream, "block", None)  # of a stream that is fetched
+        self.order = Order(self.count, seed) if block is None else NearOrder(self.count, seed, block=block // context, together=TOGETHER)
         self._offset: tuple[int, int] = (-1, 0)
 
     def named(self, positions: Sequence[int]) -> list[int]:
@@ -35,13 +42,20 @@ class Windows:
         """Ids, shape (positions, context + 1), int64: of each window the first is given, all others are predicted."""
         import numpy as np
 
-        return np.stack([self.stream[s:s + self.context + 1] for s in self.named(positions)]).astype(np.int64)
+        rows = np.stack([self.stream[s:s + self.context + 1] for s in self.named(positions)]).astype(np.int64)
+        if positions and hasattr(self.stream, "ahead"):
+            self.stream.ahead([self._start(p) for p in range(positions[-1] + 1, self._until(positions[-1]))])
+        return rows
 
     def batch(self, positions: Sequence[int], whole: range | None = None) -> torch.Tensor:  # noqa: ARG002 - what a step holds as a whole is no matter here
         """The same as a tensor."""
         import torch
 
         return torch.from_numpy(self.rows(positions))
+
+    def _until(self, position: int) -> int:
+        """The end of what is read soon, within the epoch: to look into the next is to shuffle it."""
+        return min(position + AHEAD, (position // self.count + 1) * self.count)
 
     def _start(self, position: int) -> int:
         epoch, place = self.order.at(position)

@@ -75,7 +75,7 @@ class Own:
         state = {k: v for k, v in self.module.state_dict().items() if isinstance(v, torch.Tensor)}
         models.save_weights(state, out / "model.safetensors")
         objective = self.plan["objective"]
-        config = {"model_type": "lightning-module", "module": objective["module"], "options": objective["options"]}
+        config = {"kind": "lightning-module", "module": objective["module"], "options": objective["options"]}
         (out / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,19 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ... import model as models
+from ...errors import SourceError
+from ...music import read_tune, wav
+from ..mixture import Mixture
 from ..objective import Objective, spaced
 from ..tokens import Tokens
 from ..windows import Windows
 
 SAMPLE_TOKENS = 40
+TUNE_TOKENS = 120
+"""Of a tune's beginning: some bars, which is what tells a tune from notes."""
+TUNES = ("abc", "midi")
+SECONDS = 10.0
+"""Of a tune that is kept as sound."""
 
 
 class Pretrain(Objective):
@@ -25,10 +34,10 @@ class Pretrain(Objective):
     @cached_property
     def tokens(self) -> Tokens:
         """The streams of the dataset."""
-        return Tokens(Path(self.plan["tokens"]))
+        return Tokens.told_of(self.plan)
 
-    def reads(self) -> Windows:
-        return Windows(self.tokens.stream("train"), context=self.plan["context"], seed=self.plan["seed"])
+    def reads(self) -> Windows | Mixture:
+        return self.tokens.reading(self.plan["context"], self.plan["seed"])
 
     def fresh(self) -> torch.nn.Module:
         plan = self.plan
@@ -67,11 +76,12 @@ class Pretrain(Objective):
 
     @torch.no_grad()
     def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:
-        """A continuation of each of the plan's prompts."""
+        """A continuation of each of the plan's prompts; of tunes also as they sound, as far as they can be read."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(self.tokens.path / "tokenizer.json"))
         model, found = model or self.model, []
+        most = TUNE_TOKENS if self.tokens.form in TUNES else SAMPLE_TOKENS
         training = model.training
         model.eval()
         with torch.random.fork_rng(devices=[]):
@@ -80,10 +90,22 @@ class Pretrain(Objective):
                 ids = [0, *tokenizer.encode(prompt, add_special_tokens=False).ids][-self.plan["context"] // 2:]
                 given = torch.tensor([ids], device=model.device)
                 made = model.generate(given, attention_mask=torch.ones_like(given), do_sample=True, temperature=0.8, top_k=50,
-                                      max_new_tokens=min(SAMPLE_TOKENS, self.plan["context"] - len(ids)), pad_token_id=0, eos_token_id=0)
-                found.append({"prompt": prompt, "text": tokenizer.decode(made[0, len(ids):].tolist(), skip_special_tokens=True)})
+                                      max_new_tokens=min(most, self.plan["context"] - len(ids)), pad_token_id=0, eos_token_id=0)
+                text = tokenizer.decode(made[0, len(ids):].tolist(), skip_special_tokens=True)
+                found.append({"prompt": prompt, "text": text, **self._heard(prompt + text, len(found))})
         model.train(training)
         return found
+
+    def _heard(self, text: str, number: int) -> dict[str, Any]:
+        """What a tune sounds like up to its first fault, where there is a note before it."""
+        if self.tokens.form not in TUNES:
+            return {}
+        try:
+            tune = read_tune(self.tokens.form, text, lenient=True)
+        except SourceError:
+            return {}
+        content = {"content": base64.b64encode(wav(tune, SECONDS)).decode()} if tune.notes else {}
+        return content and {"media": "audio/wav", "number": number, **content}
 
     def save(self, out: Path) -> None:
         from transformers import PreTrainedTokenizerFast

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from ...spec import Part
+from ...spec import Bytes, Part, Reference
 
 
 class _Objective(Part):
@@ -31,6 +31,18 @@ class Pretrain(_Objective):
     OPTIMIZER: ClassVar[str] = "muon"
     DECAY: ClassVar[float] = 0.1
     kind: Literal["pretrain"] = "pretrain"
+    mix: dict[Reference, Annotated[float, Field(gt=0, le=1000)]] = {}
+    """further datasets -> how many windows of each are read for one of ``data``; the vocabulary is that of ``data``"""
+    stream: str | None = Field(None, min_length=1)
+    """URL (a directory, s3://, gs://, abfs://) where the tokens lie: written there once, read in blocks; none: a file in the workspace"""
+    stream_cache: Bytes = "2GB"
+    """most that each machine keeps of a stream"""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self):
+        if self.mix and self.stream:
+            raise ValueError("received mix and stream; expected one of them: streams of several datasets are not mixed")
+        return self
 
 
 class Adapter(Part):
@@ -86,7 +98,7 @@ class Gan(_Objective):
 
     RATE: ClassVar[float] = 1e-3
     SEQUENCES: ClassVar[int] = 32
-    EPOCHS: ClassVar[float] = 30.0
+    EPOCHS: ClassVar[float] = 60.0
     SUFFIX: ClassVar[str] = "gan"
     kind: Literal["gan"] = "gan"
     latent: int = Field(32, ge=1, le=1024)
