@@ -10,7 +10,8 @@ from ..errors import ClusterError, Problem, SpecError
 from ..model.llama import SIZES
 from .spec import TrainSpec
 
-_WHOLE_ONLY = {"gan": "a GAN's two nets are called one by one", "diffusion": "its smoothed weights are kept whole", "module": "a module of your own says itself how it is cut"}
+_WHOLE_ONLY = {"gan": "a GAN's two nets are called one by one", "diffusion": "its smoothed weights are kept whole",
+               "module": "a module of your own says itself how it is cut"}
 """Objectives whose models are not cut, and why."""
 _OWN_CODE = {"compile": "torch.compile", "recompute": "torch.utils.checkpoint"}
 
