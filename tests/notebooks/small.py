@@ -26,7 +26,7 @@ SPECS: dict[str, Any] = {
     "4-serve.ipynb": {"word": "serve", "name": "python-docs", "models": [{"model": "python-docs-lm"}], "port": 0},
     "5-monitor.ipynb": {"word": "monitor", "name": "monitor", "port": 0},
 }
-TUTORIALS = {"answers.ipynb": "questions, tokens, epochs = 80, 20_000, 1"}
+TUTORIALS = {"answers.ipynb": "questions, tokens, epochs = 80, 20_000, 1", "notes.ipynb": "notes, tokens = None, 20_000"}
 """The parameters cell of each tutorial, for a quick run."""
 
 
