@@ -202,10 +202,20 @@ def _failure(error: BaseException, entry: Entry) -> dict[str, Any]:
             "traceback": "".join(traceback.format_exception(error))}
 
 
-def _drive_on_worker(root: str, run_id: str) -> None:
-    """The Dask task of a driver: leaves the worker's thread pool and works with the worker's own client."""
+def _drive_on_worker(root: str, run_id: str, before: int) -> None:
+    """The Dask task of a driver: leaves the worker's thread pool and works with the worker's own client.
+
+    Dask runs a task again whose worker is lost. That is the quickest way back, unless another attempt has begun since.
+
+    Parameters
+    ----------
+    before : attempts that there were when it was submitted.
+    """
     from distributed import get_client, secede
 
+    entry = Journal(Workspace(root)).get(run_id)
+    if entry.attempt > before + 1 and time.time() - (entry.beat or 0) < SILENCE:
+        return
     client = get_client()
     secede()
     drive(root, run_id, client)
@@ -226,7 +236,15 @@ def start(workspace: Workspace, entry: Entry) -> None:
             _warmed.add(client.scheduler.address)
             runner("train")[0].warm(client)
         # The key makes this idempotent: a scheduler that has the driver already keeps it.
-        fire_and_forget(client.submit(_drive_on_worker, root, entry.id, key=f"drive-{entry.id}-{entry.attempt}", pure=False, priority=10))
+        fire_and_forget(client.submit(_drive_on_worker, root, entry.id, entry.attempt, key=f"drive-{entry.id}-{entry.attempt}",
+                                      pure=False, priority=10, workers=_heard(client) if entry.attempt else None))
+
+
+def _heard(client: Client) -> list[str] | None:
+    """Workers that gave a sign of life lately: the one on which an earlier attempt fell silent may be frozen. None: all of them."""
+    seen = {address: worker["last_seen"] for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+    heard = [address for address, at in seen.items() if max(seen.values()) - at < SILENCE / 2]
+    return heard if len(heard) < len(seen) else None
 
 
 def is_driven(workspace: Workspace, entry: Entry) -> bool:

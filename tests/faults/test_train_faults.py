@@ -173,6 +173,24 @@ def test_a_frozen_rank(live, undisturbed):
         gone(rank["pid"])
 
 
+@pytest.mark.parametrize("whose", ["the driver's", "the other"])
+@soak
+def test_a_frozen_worker(live, undisturbed, whose):
+    run = runs.submit(SPEC, live, again=True)
+    run.tell("pause")
+    next(e for e in run.follow() if e.kind == "mark" and e.name == "paused")
+    old, (address, pid) = ranks(run), driver(run, live)
+    if whose == "the other":
+        address, pid = next((a, p) for a, p in cluster.connect(live).run(os.getpid).items() if a != address)
+    run.tell("on")
+    os.kill(pid, signal.SIGSTOP)
+    same(run, undisturbed)
+    assert run.entry.attempt == (2 if whose == "the driver's" else 1)
+    gone(pid)  # its nanny started another in its place
+    for rank in old:
+        gone(rank["pid"])
+
+
 def test_kill_of_the_process_that_asked(live, undisturbed):
     code = ("import sys; from workbench import runs; from workbench.workspace import Workspace; import json\n"
             "run = runs.submit(json.loads(sys.argv[2]), Workspace(sys.argv[1]), again=True); print(run.id, flush=True)\n"

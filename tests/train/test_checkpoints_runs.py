@@ -10,10 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from workbench import runs
+from workbench.cli.app import app
 from workbench.errors import SpecError
-from workbench.train import checkpoints, memory
+from workbench.journal import Journal
+from workbench.train import checkpoints, memory, saving
 
 
 def marks(run, name: str) -> list[dict]:
@@ -43,6 +47,20 @@ def test_a_done_run_keeps_what_its_rule_names(kept, undisturbed):
     said = subprocess.run([sys.executable, "-m", "workbench.cli", "checkpoints", kept.id, "--json"], cwd=kept.workspace.root,
                           capture_output=True, text=True, check=True)
     assert [(r["step"], r["whole"], r["run"]) for r in json.loads(said.stdout)] == [(r["step"], True, kept.id) for r in rows]
+
+
+def test_checkpoints_are_listed_for_people_too(workspace, monkeypatch):
+    entry, _ = Journal(workspace).add("train", "m", "key", {"word": "train"}, {}, place="here")
+    folder = workspace.path("runs", entry.id, "checkpoints")
+    for step in (20, 40):
+        saving.save({"state_dict": {"w": torch.ones(100, 100)}}, folder, step, measure=2.5)
+    next(checkpoints.path_of(folder, 40).glob("shard-*")).write_bytes(b"torn")
+    monkeypatch.chdir(workspace.root)
+    said = CliRunner().invoke(app, ["checkpoints", entry.id])
+    assert said.exit_code == 0, said.output
+    lines = [line.split() for line in said.output.splitlines()]
+    assert ["20", "2.5"] in [line[:2] for line in lines] and ["40", "–"] in [line[:2] for line in lines]
+    assert [word for line in lines for word in line if word in ("yes", "no")] == ["no", "yes"]
 
 
 def test_a_branch_begins_where_it_says_and_goes_its_own_way(live, small, kept, undisturbed):

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ GROW_AFTER, GROW_LOOK = 10.0, 2.0
 """Seconds for which more workers must have been free before a gang that may grow ends its ranks to begin with them; and between looks."""
 PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
+START_LOOK = 5.0
+"""Seconds between looks at the workers while ranks are being started."""
+WAKE = 4.0
+"""Seconds that a claim waits before workers that say nothing are started anew."""
 POLL = 0.2
 """Seconds between looks for what there is to say to the ranks."""
 
@@ -65,7 +70,7 @@ class Gang:
         self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lost: set[str] = set()
         self._unheard: list[tuple[str, dict[str, Any]]] = []
-        self._pinging: threading.Thread | None = None
+        self._woken: set[str] = set()
 
     def __enter__(self) -> Gang:
         def hear(event: tuple[float, dict[str, Any]]) -> None:
@@ -75,7 +80,7 @@ class Gang:
 
         self.client.subscribe_topic(self.topic, hear)
         if self.attempt > 1:
-            self._on_workers(host.supersede, self.run, self.attempt)
+            self._on_workers(host.supersede, self.run, self.attempt, workers=self.client.run_on_scheduler(leases.there))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,10 +111,13 @@ class Gang:
             answer = self.client.run_on_scheduler(leases.claim, self.minimum, self.maximum, lease)
             if answer["workers"]:
                 self.workers = [tuple(w) for w in answer["workers"]]
+                self._wake([w for w in answer["unheard"] if w in self._lost])
                 self._lost.clear()
                 for _ in self._waiting(0):
                     pass  # what was said of ranks and workers before
                 return
+            if time.monotonic() - begin > WAKE:
+                self._wake(answer["unheard"])
             few = answer["present"] < self.minimum
             if few and time.monotonic() - begin > patience:
                 raise ClusterError("too few workers", received=answer["present"], allowed=f"{self.minimum} or more, one a rank",
@@ -118,6 +126,17 @@ class Gang:
                 said = True
                 say(f"waiting for {self.minimum} workers: {_why(answer, few)}")
             time.sleep(0.1)
+
+    def _wake(self, workers: list[str]) -> None:
+        """Let the nannies of workers that say nothing start them anew: a frozen process never comes back by itself."""
+        workers = [w for w in workers if w not in self._woken]
+        if workers:
+            self._woken |= set(workers)
+            threading.Thread(target=self._restart, args=(workers,), daemon=True).start()
+
+    def _restart(self, workers: list[str]) -> None:
+        with contextlib.suppress(Exception):  # behind a cut link the nanny can't be reached either
+            self.client.restart_workers(workers, timeout=60, raise_for_error=False)
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
              words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: bool = False,
@@ -158,8 +177,9 @@ class Gang:
             for message in said:  # first: what is recorded before any rank knows of it can't be lost with the driver
                 on_message(message)
             for message in told:
-                self._tell(plan, message)
+                sender.put(message)
 
+        sender = _Sender(lambda message: self._tell(plan, message))
         try:
             on_message({"kind": "started", "ranks": self._start(plan, watch)})
             while not watch.complete:
@@ -190,13 +210,14 @@ class Gang:
                 on(*talk.next())
                 if now - pinged > PING:
                     pinged = now
-                    self._ping(plan)
+                    sender.put(["ping"])
             return [watch.results[r] for r in range(watch.world)]
         except BaseException:
             self._lost |= watch.unreachable
             self._end(plan)
             raise
         finally:
+            sender.put(None)
             self._unheard = [("pause", {})] * waits + talk.unheard
 
     def spare(self) -> int:
@@ -239,7 +260,14 @@ class Gang:
 
     def _start(self, plan: dict[str, Any], watch: Watch) -> list[dict[str, Any]]:
         addresses = [r["worker"] for r in plan["ranks"]]
-        answers = self.client.run(host.start, plan, workers=addresses, on_error="return")
+        asked = _aside(lambda: self.client.run(host.start, plan, workers=addresses, on_error="return"))
+        while not wait([asked], START_LOOK).done:  # long: the first rank of a worker waits for imports
+            away = sorted(set(addresses) - set(self.client.run_on_scheduler(leases.there)))
+            if away:
+                watch.unreachable |= set(away)
+                raise RankLost(f"worker {', '.join(away)} was not heard of when ranks were started",
+                               tuple(r["rank"] for r in plan["ranks"] if r["worker"] in away))
+        answers = asked.result()
         pids: dict[int, int] = {}
         for address, answer in answers.items():
             if isinstance(answer, BaseException):
@@ -250,12 +278,6 @@ class Gang:
 
     def _tell(self, plan: dict[str, Any], message: list, ranks: list[int] | None = None) -> None:
         self._on_workers(host.tell, plan["token"], message, ranks, workers=[r["worker"] for r in plan["ranks"]])
-
-    def _ping(self, plan: dict[str, Any]) -> None:
-        # Off this thread: a worker behind a cut link keeps whoever speaks to it waiting, and that it is lost must be seen.
-        if self._pinging is None or not self._pinging.is_alive():
-            self._pinging = threading.Thread(target=self._tell, args=(plan, ["ping"]), daemon=True)
-            self._pinging.start()
 
     def _end(self, plan: dict[str, Any]) -> None:
         # Off this thread: a worker that answers no more must not hold up the driver.
@@ -270,6 +292,36 @@ class Gang:
         if workers != []:
             with contextlib.suppress(Exception):  # a worker that is gone is heard of by its own event
                 self.client.run(function, *arguments, workers=workers, on_error="ignore")
+
+
+def _aside(work: Callable[[], Any]) -> Future:
+    """What work gives, done by a thread that keeps no process from ending, however long it waits."""
+    future: Future = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return future
+
+
+class _Sender:
+    """Says things in order, off the thread that asks: a worker behind a cut link keeps whoever speaks to it waiting, and that it
+    is lost must be seen meanwhile.
+    """
+
+    def __init__(self, say: Callable[[list], None]):
+        self._queue: queue.SimpleQueue[list | None] = queue.SimpleQueue()
+        self.put = self._queue.put
+
+        def speak() -> None:
+            while (message := self._queue.get()) is not None:
+                say(message)
+
+        threading.Thread(target=speak, name="gang-says", daemon=True).start()
 
 
 class _Growth:

@@ -102,7 +102,8 @@ def claim(minimum: int, maximum: int, lease: dict[str, Any], *, dask_scheduler: 
     -------
     dict
         ``workers`` (the claimed addresses with their hosts; empty where too few are free), ``present`` (workers
-        there are), ``holders`` (runs that hold some), ``ahead`` (runs that came first and wait).
+        there are), ``holders`` (runs that hold some), ``ahead`` (runs that came first and wait), ``unheard`` (workers that say
+        nothing).
     """
     leases, wanted, now = Leases.of(dask_scheduler), Lease(**lease), time.monotonic()
     dask_scheduler.subscribe_topic(wanted.topic, wanted.client)
@@ -123,12 +124,21 @@ def claim(minimum: int, maximum: int, lease: dict[str, Any], *, dask_scheduler: 
     else:
         place.waits = place.waits or now
         leases.wanted[wanted.run] = (maximum, now)
-    return {"workers": [[address, host] for host, address in chosen], "present": len(workers),
+    return {"workers": [[address, host] for host, address in chosen], "present": len(workers), "unheard": _unheard(dask_scheduler),
             "holders": sorted({h.run for h in held.values()} - {wanted.run}), "ahead": ahead}
 
 
 def _there(worker: Any) -> bool:
     return worker.status.name == "running" and time.time() - worker.last_seen < HEARD
+
+
+def _unheard(scheduler: Scheduler) -> list[str]:
+    return [a for a, w in scheduler.workers.items() if w.status.name == "running" and not _there(w)]
+
+
+def there(*, dask_scheduler: Scheduler) -> list[str]:
+    """Workers that are heard of: whoever speaks to another waits for long."""
+    return [a for a, w in dask_scheduler.workers.items() if _there(w)]
 
 
 def spare(run: str, more: int, *, dask_scheduler: Scheduler) -> int:

@@ -257,7 +257,9 @@ def own_store() -> dist.Store:
     store = dist.distributed_c10d._get_default_store()
     while hasattr(store, "underlying_store"):
         store = store.underlying_store
-    return dist.PrefixStore("workbench", store.clone())
+    if isinstance(store, dist.TCPStore):  # others have no connection to share
+        store = store.clone()
+    return dist.PrefixStore("workbench", store)
 
 
 def save(state: Mapping[str, Any], folder: Path, step: int, *, measure: float | None = None, own: Any = None,
