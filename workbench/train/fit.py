@@ -78,6 +78,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         if control.rank == 0:
             module.save(Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "value": value, "weight": weight,
+            "beside": dict(getattr(module, "beside", {})),
             "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": module.parameters_count,
             "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 
