@@ -38,7 +38,7 @@ pictures: $(STAMP) ## make the pictures of docs/panels again
 lint: $(STAMP) ## style, import rules, notebooks without outputs
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/tutorials/*.ipynb
 
 clean: ## end everything that runs and remove what tools left; ALL=1 also removes .workbench and .venv
 	if [ -x $(BIN)/workbench ]; then $(BIN)/workbench down; fi

@@ -26,6 +26,8 @@ SPECS: dict[str, Any] = {
     "4-serve.ipynb": {"word": "serve", "name": "python-docs", "models": [{"model": "python-docs-lm"}], "port": 0},
     "5-monitor.ipynb": {"word": "monitor", "name": "monitor", "port": 0},
 }
+TUTORIALS = {"answers.ipynb": "questions, tokens, epochs = 80, 20_000, 1", "notes.ipynb": "notes, tokens = None, 20_000"}
+"""The parameters cell of each tutorial, for a quick run."""
 
 
 def small_workspace(folder: Path, specs: dict[str, Any] = SPECS) -> Path:
@@ -43,6 +45,18 @@ def small_workspace(folder: Path, specs: dict[str, Any] = SPECS) -> Path:
     return place
 
 
+def small_tutorials(place: Path, cells: dict[str, str] = TUTORIALS) -> list[Path]:
+    """All tutorials beside the notebooks of a workspace, each with a small parameters cell."""
+    (place / "tutorials").mkdir()
+    made = []
+    for source in sorted((ROOT / "notebooks" / "tutorials").glob("*.ipynb")):
+        document = json.loads(source.read_text("utf-8"))
+        next(c for c in document["cells"] if "parameters" in c["metadata"].get("tags", []))["source"] = cells[source.name]
+        made.append(place / "tutorials" / source.name)
+        made[-1].write_text(json.dumps(document), "utf-8")
+    return made
+
+
 def main(options: list[str]) -> int:
     """Run nbval on the notebooks in order; leaves no process behind."""
     from workbench.runs import shut_down
@@ -53,7 +67,7 @@ def main(options: list[str]) -> int:
         options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "--nbval-kernel-startup-timeout=120", "-q",
                    "--timeout=600", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={notebooks}", *options]
         try:
-            files = map(str, sorted(notebooks.glob("*.ipynb")))
+            files = map(str, [*sorted(notebooks.glob("*.ipynb")), *small_tutorials(notebooks)])
             return subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=notebooks, check=False).returncode
         finally:
             shut_down(Workspace(folder).open())

@@ -45,6 +45,11 @@ def colours(live):
 
 
 @pytest.fixture(scope="module")
+def hued(live):
+    return chat_data(live, "hued", answer="{}, I say.")
+
+
+@pytest.fixture(scope="module")
 def taught(live, colours, base) -> runs.Run:
     """All weights, from random ones."""
     return runs.run(spec_of(base), live)
@@ -177,10 +182,9 @@ def test_a_base_learns_to_answer_and_the_version_answers_as_any_other(taught):
     assert model.manifest["metrics"]["base"]["digest"] and not (model.path / "adapter").exists()
 
 
-def test_an_adapter_on_a_registered_version_is_written_merged_and_beside(live, taught, base):
+def test_an_adapter_on_a_registered_version_is_written_merged_and_beside(live, taught, hued):
     from peft import PeftModel
 
-    chat_data(live, "hued", answer="{}, I say.")
     run = runs.run(spec_of("taught", "hued", {"rank": 8, "alpha": 32}, name="spoken", epochs=10), live)
     metrics, path = run.result["metrics"], run.output.path
     assert metrics["answer_loss"] < 0.5 * metrics["answer_loss_before"]
@@ -194,7 +198,7 @@ def test_an_adapter_on_a_registered_version_is_written_merged_and_beside(live, t
     run.output.verify()
 
 
-def test_a_run_that_is_stopped_ends_bit_by_bit_as_one_that_is_not(live, taught, base):
+def test_a_run_that_is_stopped_ends_bit_by_bit_as_one_that_is_not(live, taught, hued):
     spec = spec_of("taught", "hued", {"rank": 4}, name="whole", epochs=15, every={"checkpoint": 10, "evaluate": 1000, "sample": 1000})
     whole = runs.run(spec, live)
     stopped = runs.submit(TrainSpec.load(spec.to_dict() | {"name": "halted"}), live)

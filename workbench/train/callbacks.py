@@ -116,7 +116,7 @@ class HeldOut(pl.Callback):
             value = module.held_out(module.WINDOWS)
             self.last = [trainer.global_step, value]
             if self.control.rank == 0:
-                self.control.send("held-out", step=trainer.global_step, value=value)
+                self.control.send("held-out", step=trainer.global_step, value=value, beside=dict(getattr(module, "beside", {})))
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last}

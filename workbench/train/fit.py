@@ -84,6 +84,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         parameters = module.parameters_count
         module.export(Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "value": value, "weight": weight,
+            "beside": dict(getattr(module, "beside", {})),
             "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": parameters,
             "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
@@ -74,6 +75,8 @@ class Objective(pl.LightningModule):
 
     WINDOWS: ClassVar[int] = 32
     """Rows of ``scores`` that are measured while training; at the end all are."""
+    beside: Mapping[str, float] = MappingProxyType({})
+    """what the last ``scores`` told besides the measure, by name: points beside its curve"""
 
     def __init__(self, plan: dict[str, Any], rank: int = 0, world: int = 1):
         super().__init__()

@@ -50,7 +50,8 @@ class Recorder:
             self._steps(message["rows"], message.get("again", False))
         elif kind == "held-out" and message["step"] not in self.held_out:
             self.held_out[message["step"]] = message["value"]
-            self._points([(self.plan["measure"], message["step"], message["value"])])
+            self._points([(self.plan["measure"], message["step"], message["value"]),
+                          *((name, message["step"], value) for name, value in message.get("beside", {}).items())])
         elif kind == "points":
             self._points([(name, int(step), value) for name, step, value in message["rows"]])
         elif kind == "sample":

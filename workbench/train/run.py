@@ -107,7 +107,7 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             if reached["value"] is not None:  # a module of one's own may measure nothing
                 recorder.end(reached["value"])
             metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
-                       plan.measure: reached["value"], **_gain(recorder.before(), reached["windows"], plan),
+                       plan.measure: reached["value"], **reached.get("beside", {}), **_gain(recorder.before(), reached["windows"], plan),
                        HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
                        "seconds": round(Run(workspace, run.id).worked, 3), **made.metrics(), "ranks": told["world"],
                        "memory": reached["memory"], **{k: round(v, 6) for k, v in recorder.meter.spent.items()}}
