@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import WorkbenchError
+from . import parallel
 from .rank import Control
 
 REPORT_SECONDS = 0.25
@@ -60,7 +61,7 @@ class Curves(pl.Callback):
         self.losses.append(outputs["loss"].detach())
         if len(self.losses) < module.share.accumulate:
             return
-        mean = torch.stack(self.losses).sum().float()  # Lightning has divided each by how many are accumulated
+        mean = sum(self.losses[1:], self.losses[0].clone()).float()  # Lightning has divided each by how many are accumulated
         self.losses = []
         if self.control.world > 1:
             dist.all_reduce(mean)
@@ -75,7 +76,9 @@ class Curves(pl.Callback):
             return
         if self.control.rank == 0:
             self.rows.append(row)
-            self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * module.plan["every"]["checkpoint"]]
+            self.recent.append(row)
+            while self.recent[0][0] <= step - 2 * module.plan["every"]["checkpoint"]:
+                self.recent.pop(0)
         if step == 1 or not finite or now - self.sent > REPORT_SECONDS or step == module.plan["steps"] or trainer.should_stop:
             self.sent = now
             self.flush()
@@ -156,7 +159,9 @@ class Samples(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         last = trainer.global_step == module.plan["steps"] and _whole(module, index)
         if (self.control.rank == 0 or module.is_cut) and (last or _due(trainer, module, "sample", index)):
-            for made in module.shown(trainer.global_step):
+            with parallel.eager(module.plan):
+                found = module.shown(trainer.global_step)
+            for made in found:
                 if self.control.rank == 0:
                     self.control.send("sample", step=trainer.global_step, **made)
 

@@ -154,7 +154,7 @@ class Objective(pl.LightningModule):
 
     def scored(self, most: int | None = None) -> torch.Tensor:
         """``scores`` of the model as it is trained, whether it is cut or not. All ranks must ask."""
-        with parallel.together(self):
+        with parallel.together(self), parallel.eager(self.plan):
             return self.scores(most)
 
     def export(self, out: Path) -> None:

@@ -120,6 +120,11 @@ def readers(plan: dict[str, Any], rank: int, world: int) -> tuple[int, int]:
     return rank // size, world // size
 
 
+def eager(plan: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Within, nothing is compiled: shapes that change with each token would be compiled each."""
+    return torch.compiler.set_stance("force_eager") if plan.get("compile") else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def together(module: pl.LightningModule) -> Iterator[None]:
     """Within, every rank measures all of what is measured: where a model is cut, its passes are acts of all ranks, and all must
