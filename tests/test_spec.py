@@ -110,8 +110,8 @@ def test_an_unknown_kind_inside_a_list_names_the_near_one():
     with pytest.raises(SpecError) as caught:
         DataSpec.load({"name": "n", "sources": [{"kind": "digits"}, {"kind": "flies", "paths": ["a"]}], "steps": [{"step": "qualty"}]})
     assert [str(p) for p in caught.value.problems] == [
-        ("sources.1: received 'flies'; expected one of 'python-docs', 'digits', 'moving-digits', 'images', 'tunes', 'questions', 'files'; did "
-         'you mean "files"?'),
+        ("sources.1: received 'flies'; expected one of 'python-docs', 'digits', 'moving-digits', 'images', 'tunes', 'questions', 'files'; "
+         'did you mean "files"?'),
         ("steps.0: received 'qualty'; expected one of 'normalise', 'exact-duplicates', 'near-duplicates', 'quality', 'pii', 'function'; "
          'did you mean "quality"?'),
     ]
