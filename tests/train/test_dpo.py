@@ -24,7 +24,7 @@ from workbench.workspace import Workspace
 def spec_of(base: Path | str, adapter: dict | None = None, data: str = "liked", **changes) -> TrainSpec:
     return TrainSpec.load({"word": "train", "data": data, "name": "polite", "learning_rate": 2e-3, "epochs": 3, "prompts": [],
                            "objective": {"kind": "dpo", "base": str(base), "adapter": adapter, "context": 64, "beta": 0.2},
-                           "every": {"checkpoint": 10, "evaluate": 1000, "sample": 1000}, **changes})
+                           "every": {"checkpoint": 10, "evaluate": 10, "sample": 1000}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,8 @@ def test_what_was_chosen_becomes_likelier_whole_and_by_an_adapter(live, liked, b
     whole = runs.run(spec_of(base), live)
     assert whole.result["metrics"]["preference_loss_before"] == pytest.approx(math.log(2), abs=1e-4)
     assert whole.result["metrics"]["preference_loss"] < 0.2
+    assert whole.result["metrics"]["preference_accuracy"] == 1.0 and whole.result["metrics"]["reward_margin"] > 1.5
+    assert dict(whole.curve("reward_margin")).keys() == dict(whole.curve("preference_loss")).keys() - {0, whole.result["metrics"]["steps"]}
     adapted = runs.run(spec_of("polite", {"rank": 8}, name="kind"), live)
     assert adapted.result["metrics"]["preference_loss"] < 0.6 and adapted.result["metrics"]["gain"]["high"] < 0
     assert adapted.result["metrics"]["pairs"] % 8 == 0 and adapted.result["metrics"]["base"]["digest"] == whole.output.digest

@@ -34,7 +34,7 @@ def python() -> str:
     found, made = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".installed"
     if not made.exists():
         try:
-            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, capture_output=True, timeout=SECONDS)
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True, capture_output=True, timeout=SECONDS)
             subprocess.run([str(found), "-m", "pip", "install", "--quiet", "-r", str(HERE.parents[2] / "environments" / "tensorflow.txt")],
                            check=True, capture_output=True, timeout=SECONDS)
         except (subprocess.SubprocessError, OSError) as error:

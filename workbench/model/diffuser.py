@@ -1,8 +1,8 @@
 """Images and clips out of noise: a U-Net that tells the noise in a picture, and the way back from noise alone.
 
 Sources: J. Ho et al., "Denoising diffusion probabilistic models" (2020); the cosine schedule is of A. Nichol and P. Dhariwal,
-"Improved denoising diffusion probabilistic models" (2021), the few steps without chance of J. Song et al., "Denoising diffusion
-implicit models" (2020), guidance without a classifier of J. Ho and T. Salimans, "Classifier-free diffusion guidance" (2022).
+"Improved denoising diffusion probabilistic models" (2021), the few steps of J. Song et al., "Denoising diffusion implicit models"
+(2020), guidance without a classifier of J. Ho and T. Salimans, "Classifier-free diffusion guidance" (2022).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .unet import UNet
 
 GUIDANCE = 1.0
 """How far a picture is pushed towards its label, and away from what has none."""
+CHANCE = 1.0
+"""Share of fresh noise on the way (η of Song et al.): with none, what a small network leaves of the noise in a clip stays in it."""
 AT_ONCE = 64
 
 
@@ -77,16 +79,19 @@ class Diffuser(nn.Module):
         labels = labels_of(label, count, self.labels)
         training = self.training
         self.eval()
-        found = [self._out_of(normals(seed, range(n, min(n + AT_ONCE, count)), self.shape).to(device), labels[n:n + AT_ONCE],
-                              steps or self.config["sample_steps"], guidance) for n in range(0, count, AT_ONCE)]
+        most = min(steps or self.config["sample_steps"], self.steps)
+        found = [self._out_of(normals(seed, range(n, min(n + AT_ONCE, count)), (most, *self.shape)).to(device), labels[n:n + AT_ONCE],
+                              guidance) for n in range(0, count, AT_ONCE)]
         self.train(training)
         return torch.cat(found).cpu() if found else torch.zeros(0, *self.shape)
 
-    def _out_of(self, x: torch.Tensor, labels: Sequence[int], count: int, guidance: float) -> torch.Tensor:
+    def _out_of(self, noises: torch.Tensor, labels: Sequence[int], guidance: float) -> torch.Tensor:
+        """Pictures of noise: (pictures, steps, …), one to begin with and one more for each step but the last."""
+        x, *fresh = noises.unbind(1)
         chosen = torch.tensor(labels, device=x.device) if self.labels else None
         none = torch.full_like(chosen, self.labels) if self.labels else None
-        steps = torch.linspace(self.steps - 1, 0, min(count, self.steps)).round().long().tolist()
-        for step, after in zip(steps, [*steps[1:], None], strict=True):
+        steps = torch.linspace(self.steps - 1, 0, noises.size(1)).round().long().tolist()
+        for step, after, more in zip(steps, [*steps[1:], None], [*fresh, None], strict=True):
             here = torch.full((len(x),), step, device=x.device)
             noise = self(x, here, chosen)
             if self.labels and guidance:
@@ -96,8 +101,9 @@ class Diffuser(nn.Module):
             if after is None:
                 return picture
             noise = (x - kept**0.5 * picture) / (1 - kept) ** 0.5  # as it is where the picture was cut to what can be
-            kept = self.kept(torch.tensor([after])).item()
-            x = kept**0.5 * picture + (1 - kept) ** 0.5 * noise
+            left = self.kept(torch.tensor([after])).item()
+            chance = CHANCE * ((1 - left) / (1 - kept) * (1 - kept / left)) ** 0.5
+            x = left**0.5 * picture + max(0.0, 1 - left - chance**2) ** 0.5 * noise + chance * more
         return x
 
 

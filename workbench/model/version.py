@@ -99,6 +99,11 @@ class Model:
         from transformers import AutoModelForCausalLM
 
         refuse_pickles(self.path)
+        said = json.loads((self.path / "config.json").read_text("utf-8"))
+        if said.get("kind") == "lightning-module":
+            raise NotFoundError("is a LightningModule, whose class is not kept with its weights", where=self.reference,
+                                received=said["module"], allowed="a language model", hint=f"Build {said['module']} with the options in "
+                                "config.json, and give load_state_dict what load_weights(path / 'model.safetensors') reads")
         no_bars()
         return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
                                                     local_files_only=True).eval()

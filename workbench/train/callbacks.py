@@ -116,7 +116,7 @@ class HeldOut(pl.Callback):
             value = module.held_out(module.WINDOWS)
             self.last = [trainer.global_step, value]
             if self.control.rank == 0:
-                self.control.send("held-out", step=trainer.global_step, value=value)
+                self.control.send("held-out", step=trainer.global_step, value=value, beside=dict(getattr(module, "beside", {})))
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last}
@@ -148,16 +148,17 @@ class Before(pl.Callback):
 
 
 class Samples(pl.Callback):
-    """What the model makes as it learns, by rank 0 with a random state of its own."""
+    """What the model makes as it learns, with a random state of its own; by rank 0, or by all where each has but a part of it."""
 
     def __init__(self, control: Control):
         self.control = control
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         last = trainer.global_step == module.plan["steps"] and _whole(module, index)
-        if self.control.rank == 0 and (last or _due(trainer, module, "sample", index)):
+        if (self.control.rank == 0 or module.is_cut) and (last or _due(trainer, module, "sample", index)):
             for made in module.shown(trainer.global_step):
-                self.control.send("sample", step=trainer.global_step, **made)
+                if self.control.rank == 0:
+                    self.control.send("sample", step=trainer.global_step, **made)
 
 
 def _whole(module: pl.LightningModule, index: int) -> bool:

@@ -9,30 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
-from . import callbacks, checkpoints, estimate, live, memory, neighbour
+from . import callbacks, checkpoints, devices, estimate, guest, live, memory, neighbour, parallel
 from .keeper import Keeper
 from .objective import Objective, spaced
 from .objectives import KINDS
 from .rank import Control
-from .strategy import RankDDP
+from .strategy import quiet, strategy
 from .vitals import Vitals
 from .windows import digest_rows
 
 
-def objective(plan: dict[str, Any], rank: int = 0, world: int = 1) -> Objective:
+def objective(plan: dict[str, Any], rank: int = 0, world: int = 1) -> Any:
     """The module of a plan's objective."""
     module, _, name = KINDS[plan["objective"]["kind"]].module.partition(":")
-    return getattr(importlib.import_module(module), name)(plan, rank, world)
+    return getattr(importlib.import_module(module), name)(plan, *parallel.readers(plan, rank, world))
 
 
-def trainer(module: Objective, strategy: pl.strategies.Strategy, watchers: list[pl.Callback], **options: Any) -> pl.Trainer:
+def trainer(module: Objective, how: pl.strategies.Strategy, watchers: list[pl.Callback], **options: Any) -> pl.Trainer:
     """A Lightning trainer that trains a plan's steps and does nothing that was not asked."""
     plan = module.plan
-    return pl.Trainer(max_steps=plan["steps"], max_epochs=-1, strategy=strategy, callbacks=watchers, accelerator=plan["accelerator"],
+    made = pl.Trainer(max_steps=plan["steps"], max_epochs=-1, strategy=how, callbacks=watchers, accelerator=plan["accelerator"],
                       precision=plan["precision"], accumulate_grad_batches=module.share.accumulate, logger=False,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
                       num_sanity_val_steps=0, **{"devices": 1, "num_nodes": 1, **options})
+    quiet(made)
+    return made
 
 
 def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
@@ -46,10 +49,13 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         rank 0 leaves the model in the directory that the plan names.
     """
     copies, plan = _copies(control, plan)
+    devices.carry(plan)
     module = objective(plan, control.rank, control.world)
+    if plan["objective"]["kind"] == "module":
+        return guest.fit(control, plan, module, copies)
     begin = time.monotonic()
     tried: float | None = None
-    if plan["checkpoint"] is None:
+    if plan["checkpoint"] is None and not (plan["cuts"] and torch.cuda.is_available()):  # what is cut may not fit whole
         found = estimate.trial(module)
         tried = found["step_seconds"]
         control.send("trial", **found)
@@ -65,7 +71,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     watchers = [callbacks.Freeze(control), *asked, curves, control.vitals, held_out, callbacks.Samples(control), keeper]
     if plan.get("before"):
         watchers.insert(5, callbacks.Before(control))
-    lightning = trainer(module, RankDDP(), watchers)
+    lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
@@ -73,12 +79,13 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     if lightning.global_step < plan["steps"]:
         return {"step": lightning.global_step, "stopped": True}
     with control.busy("the last measure and the model"):
-        table = module.scores()
+        table = module.scored()
         value, weight = module.measure(table)
-        if control.rank == 0:
-            module.save(Path(plan["out"]))
+        parameters = module.parameters_count
+        module.export(Path(plan["out"]))
     return {"step": lightning.global_step, "stopped": False, "value": value, "weight": weight,
-            "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": module.parameters_count,
+            "beside": dict(getattr(module, "beside", {})),
+            "windows": table[spaced(len(table), module.WINDOWS)].tolist(), "parameters": parameters,
             "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 
 
@@ -101,4 +108,6 @@ def _copies(control: Control, plan: dict[str, Any]) -> tuple[neighbour.Copies | 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     """What one step takes in this rank, without training."""
-    return estimate.trial(objective(plan, control.rank, control.world))
+    devices.carry(plan)
+    module = objective(plan, control.rank, control.world)
+    return estimate.trial(module) if isinstance(module, Objective) else module.trial()

@@ -59,9 +59,18 @@ class Keeper(pl.Callback):
             optimizer.register_step_pre_hook(self._still)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ARG002
-        if self._own is not None:  # as late as this: iterators of data draw numbers too
+        self.go_on()  # as late as this: iterators of data draw numbers too
+
+    def go_on(self) -> None:
+        """Draw random numbers from where the checkpoint was written; once, before the first batch at the latest."""
+        if self._own is not None:
             restore_randomness(self._own["random"])
             self._own = None
+
+    def done(self) -> None:
+        """Wait for the last write: for those who don't know before which step was their last."""
+        if self.saver is not None:
+            self._wait(stop=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         step = trainer.global_step

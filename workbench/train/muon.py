@@ -1,7 +1,8 @@
 """Muon: momentum whose matrix updates are orthogonalised before they are applied.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the scale that
-matches AdamW's is from J. Liu et al., "Muon is scalable for LLM training" (2025). ``torch.optim.Muon``
+matches AdamW's is from J. Liu et al., "Muon is scalable for LLM training" (2025). A matrix that is cut over ranks is put together for the
+iteration, which every rank then makes: a part of a matrix can't be orthogonalised by itself. ``torch.optim.Muon``
 iterates in bfloat16, which processors without that type emulate: here it is single precision, and matrices of
 one shape go through the iteration as one batch.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch.distributed.tensor import DTensor, Replicate
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton–Schulz step, chosen for the steepest rise at zero (Jordan 2024)."""
@@ -80,12 +82,13 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                updates.append(parameter.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov
+                update = parameter.grad.lerp(state["momentum"], group["momentum"])  # Nesterov
+                updates.append(update.full_tensor() if isinstance(update, DTensor) else update)
             turned = orthogonalise(torch.stack(updates).float(), group["steps"])
             scale = 0.2 * max(shape) ** 0.5  # root mean square of an AdamW update
             for parameter, update in zip(same, turned, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+                parameter.add_(_cut(update.to(parameter.dtype), parameter), alpha=-group["lr"] * scale)
 
     def _adamw(self, group: dict, parameters: list[torch.nn.Parameter]) -> None:
         first, second = group["betas"]
@@ -96,7 +99,20 @@ class Muon(torch.optim.Optimizer):
                 state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             state["step"] += 1
             count = state["step"].item()
-            state["mean"].lerp_(parameter.grad, 1 - first)
-            state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
-            spread = (state["square"] / (1 - second**count)).sqrt_().add_(group["eps"])
-            parameter.addcdiv_(state["mean"], spread, value=-group["lr"] / (1 - first**count))
+            here, grad, mean, square = (_local(t) for t in (parameter, parameter.grad, state["mean"], state["square"]))
+            mean.lerp_(grad, 1 - first)
+            square.mul_(second).addcmul_(grad, grad, value=1 - second)
+            spread = (square / (1 - second**count)).sqrt_().add_(group["eps"])
+            here.addcdiv_(mean, spread, value=-group["lr"] / (1 - first**count))
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _cut(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor that all ranks have, cut as another is: nothing is sent."""
+    if not isinstance(like, DTensor):
+        return whole
+    everywhere = DTensor.from_local(whole, like.device_mesh, [Replicate()] * like.device_mesh.ndim, run_check=False)
+    return everywhere.redistribute(placements=like.placements)

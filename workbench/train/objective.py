@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from . import parallel
 from .muon import Muon
 from .order import Share
 
@@ -73,6 +75,8 @@ class Objective(pl.LightningModule):
 
     WINDOWS: ClassVar[int] = 32
     """Rows of ``scores`` that are measured while training; at the end all are."""
+    beside: Mapping[str, float] = MappingProxyType({})
+    """what the last ``scores`` told besides the measure, by name: points beside its curve"""
 
     def __init__(self, plan: dict[str, Any], rank: int = 0, world: int = 1):
         super().__init__()
@@ -83,6 +87,22 @@ class Objective(pl.LightningModule):
         self.batches = Batches(self.reading, self.share, 0)
         self.norm = torch.zeros(())
         self.rate = 0.0
+        self.is_cut = self.is_configured = False
+        """ranks hold parts of the model; ``configure_model`` has done its work"""
+
+    def configure_model(self) -> None:
+        """Cut the model over the ranks, recompute its activations, compile it: as the plan says, once."""
+        if self.is_configured:
+            return
+        self.is_configured = True
+        if self.plan.get("recompute"):
+            parallel.recompute(self.model)
+        if self.plan.get("compile"):
+            for block in parallel.blocks(self.model) or [self.model]:
+                block.compile()  # in place: names of parameters stay what they are
+        if self.device_mesh is not None:
+            self.is_cut = True
+            parallel.cut(self.model, self.device_mesh)
 
     @abstractmethod
     def reads(self) -> Reading:
@@ -130,13 +150,29 @@ class Objective(pl.LightningModule):
 
     def held_out(self, most: int | None = None) -> float:
         """The measure on the validation split, or on so many parts of it."""
-        return self.measure(self.scores(most))[0]
+        return self.measure(self.scored(most))[0]
+
+    def scored(self, most: int | None = None) -> torch.Tensor:
+        """``scores`` of the model as it is trained, whether it is cut or not. All ranks must ask."""
+        with parallel.together(self):
+            return self.scores(most)
+
+    def export(self, out: Path) -> None:
+        """Write the model from rank 0, whole and in single precision, whether it is cut or not. All ranks must ask."""
+        if self.is_cut or self.plan["precision"] == "bf16-true":
+            state = parallel.whole(self.model)
+            if state is not None:
+                self.model = self.fresh()
+                self.model.load_state_dict(state)
+                self.is_cut = False
+        if dist.get_rank() == 0 if dist.is_initialized() else True:
+            self.save(out)
 
     def together(self, table: torch.Tensor) -> torch.Tensor:
         """The table of all ranks from those that each filled its rows of."""
         if self.world > 1:
             table = table.to(self.device if dist.get_backend() == "nccl" else "cpu")
-            dist.all_reduce(table)
+            dist.all_reduce(table, group=None if self.device_mesh is None else self.device_mesh.get_group("data_parallel"))
             table = table.cpu()
         return table
 
@@ -175,7 +211,8 @@ class Objective(pl.LightningModule):
             optimizer: torch.optim.Optimizer = Muon(matrices, others, lr=plan["learning_rate"], weight_decay=plan["weight_decay"])
         else:
             groups = [{"params": matrices, "weight_decay": plan["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
-            optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=plan["learning_rate"], betas=(0.9, 0.95), eps=1e-8)
+            optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=plan["learning_rate"], betas=(0.9, 0.95), eps=1e-8,
+                                          foreach=False if self.is_cut else None)  # parameters may lie on different meshes
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, plan["steps"], plan["warmup"]))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
@@ -185,7 +222,8 @@ class Objective(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Clip to the plan's norm, and remember the norm and the learning rate of this step."""
-        self.norm = torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.plan["clip"])
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.norm = (parallel.clip if self.is_cut else torch.nn.utils.clip_grad_norm_)(trained, self.plan["clip"])
         self.rate = optimizer.param_groups[0]["lr"]
         step = self.trainer.global_step + 1
         if step in self.plan["skip"] or (self.plan["diverged"] == "skip" and not torch.isfinite(self.norm)):

@@ -31,7 +31,7 @@ class Plan:
     """samples of a chunk: what a rank takes at once"""
     accumulate: int
     ranks: int
-    """ranks as planned: a step takes ranks x accumulate chunks, however many ranks there are in the end"""
+    """ranks that read different samples, as planned: a step takes ranks x accumulate chunks, however many ranks there are in the end"""
     steps: int
     trained: int
     """tokens (or other units) over all steps and ranks"""
@@ -54,6 +54,12 @@ class Plan:
     """what follows a loss that is no number: stop, skip, rollback"""
     said: tuple[str, ...] = ()
     """what differs from the spec, and why, in sentences"""
+    cuts: bool = False
+    """ranks hold parts of the model"""
+    tensor: int = 1
+    """ranks that share out each matrix"""
+    compile: bool = False
+    recompute: bool = False
     skip: tuple[int, ...] = ()
     """steps that change nothing: a rollback leads past them"""
     split: int = 1
@@ -91,16 +97,17 @@ def planned(spec: TrainSpec, count: int, prompts: Sequence[str] = ()) -> Plan:
     """
     kind, objective = KINDS[spec.objective.kind], spec.objective
     made = _of_tokens(spec, count) if kind.streams else _of_samples(spec, count)
-    return Plan(objective=objective.model_dump(mode="json"), accumulate=spec.batch.accumulate, ranks=spec.hardware.ranks, unit=kind.unit,
+    return Plan(objective=objective.model_dump(mode="json"), accumulate=spec.batch.accumulate, ranks=spec.hardware.readers, unit=kind.unit,
                 measure=kind.measure, scale=kind.scale, optimizer=spec.optimizer or objective.OPTIMIZER,
                 learning_rate=spec.rate, warmup=spec.warmup,
                 weight_decay=objective.DECAY if spec.weight_decay is None else spec.weight_decay, clip=spec.clip, seed=spec.seed,
                 accelerator=spec.hardware.accelerator, precision=spec.hardware.precision, every=spec.every.model_dump(),
+                cuts=spec.hardware.cuts, tensor=spec.hardware.tensor, compile=spec.hardware.compile, recompute=spec.hardware.recompute,
                 diverged=spec.diverged, prompts=spec.prompts or tuple(prompts), **made)
 
 
 def _of_tokens(spec: TrainSpec, count: int) -> dict[str, Any]:
-    ranks, context, sequences, said = spec.hardware.ranks, spec.model.context, spec.sequences, []
+    ranks, context, sequences, said = spec.hardware.readers, spec.model.context, spec.sequences, []
     if count < 2 * context + 1:
         raise SourceError("is too little text to train on", where=spec.data, received=f"{count:,} tokens",
                           allowed=f"{2 * context + 1:,} or more for a context of {context}",
@@ -120,7 +127,7 @@ def _of_tokens(spec: TrainSpec, count: int) -> dict[str, Any]:
 
 
 def _of_samples(spec: TrainSpec, count: int) -> dict[str, Any]:
-    ranks, sequences, said, kind = spec.hardware.ranks, spec.sequences, [], KINDS[spec.objective.kind]
+    ranks, sequences, said, kind = spec.hardware.readers, spec.sequences, [], KINDS[spec.objective.kind]
     chunks = ranks * spec.batch.accumulate
     if count < chunks:
         raise SourceError("holds less than a step takes", where=spec.data, received=f"{count:,} {kind.unit} to train on",

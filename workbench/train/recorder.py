@@ -50,7 +50,10 @@ class Recorder:
             self._steps(message["rows"], message.get("again", False))
         elif kind == "held-out" and message["step"] not in self.held_out:
             self.held_out[message["step"]] = message["value"]
-            self._points([(self.plan["measure"], message["step"], message["value"])])
+            self._points([(self.plan["measure"], message["step"], message["value"]),
+                          *((name, message["step"], value) for name, value in message.get("beside", {}).items())])
+        elif kind == "points":
+            self._points([(name, int(step), value) for name, step, value in message["rows"]])
         elif kind == "sample":
             self._sample(message)
         elif kind == "vitals":
@@ -165,6 +168,7 @@ class Recorder:
             if self.step == 0 and not again:
                 self.run.mark("first-step", step=step, at=at)
             self.loss = loss
+            points = [p for p in points if p[2] is not None]
             if not again:
                 self.step = step
         self.run.points(points)

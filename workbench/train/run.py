@@ -13,7 +13,7 @@ from ..dataset import Dataset
 from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
-from . import checkpoints
+from . import checkpoints, devices
 from .agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .branch import branched, branched_at
 from .cost import Rates, refuse_unpriced
@@ -43,6 +43,7 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
     ------
     NotFoundError, SourceError, SpecError
     """
+    devices.refuse(spec)
     found: dict[str, str] = {}
     dataset = None
     if spec.data is not None:
@@ -103,9 +104,10 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
         with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags) as tracker:
             recorder = Recorder(run, tracker, told)
             reached = train(gang, told, recorder, run)
-            recorder.end(reached["value"])
+            if reached["value"] is not None:  # a module of one's own may measure nothing
+                recorder.end(reached["value"])
             metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
-                       plan.measure: reached["value"], **_gain(recorder.before(), reached["windows"], plan),
+                       plan.measure: reached["value"], **reached.get("beside", {}), **_gain(recorder.before(), reached["windows"], plan),
                        HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
                        "seconds": round(Run(workspace, run.id).worked, 3), **made.metrics(), "ranks": told["world"],
                        "memory": reached["memory"], **{k: round(v, 6) for k, v in recorder.meter.spent.items()}}
@@ -226,8 +228,8 @@ def _made(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: 
         run.progress(0, 1, "splits", label=material.MAKING)
         for line in material.said(spec, dataset):
             run.log(line)
-    gang.call(f"{material.__name__}:prepare", {"root": str(workspace.root), "dataset": str(dataset.path), "spec": spec.to_dict(),
-                                               "inputs": dict(inputs)},
+    gang.call(f"{material.__name__}:prepare", {"root": str(workspace.root), "dataset": str(dataset.path) if dataset else None,
+                                               "spec": spec.to_dict(), "inputs": dict(inputs)},
               ranks=1, check=run.check_stop if run else lambda: None)
     if run:
         run.progress(1, 1, "splits", label=material.MAKING)
@@ -243,9 +245,11 @@ def _register(spec: TrainSpec, run: RunContext, dataset: Dataset, told: dict[str
     def save(folder: Path) -> None:
         shutil.copytree(made, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
-    card = draft(spec, dataset, run=run.id, parameters=parameters, metrics=metrics, plan=told)
+    write = getattr(_material(spec), "card", draft)  # what is no model of ours says something else of itself
+    card = write(spec, dataset, run=run.id, parameters=parameters, metrics=metrics, plan=told)
     return write_model(run.workspace, spec.model_name, save, card=card, run=run.id, manifest={
-        "parameters": parameters, "dataset": {"name": dataset.name, "digest": dataset.digest}, "metrics": metrics, "spec": spec.to_dict()})
+        "parameters": parameters, "dataset": {"name": dataset.name, "digest": dataset.digest} if dataset else None,
+        "metrics": metrics, "spec": spec.to_dict()})
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

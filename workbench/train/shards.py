@@ -161,11 +161,11 @@ def blob(value: Any, *, check: bool = True) -> bytes:
         When it holds something that could only be read by running code.
     """
     buffer = io.BytesIO()
-    torch.save(value, buffer)
-    raw = buffer.getvalue()
-    if not check:
-        return raw
     try:
+        torch.save(value, buffer)
+        raw = buffer.getvalue()
+        if not check:
+            return raw
         unblob(raw)
     except Exception as error:
         raise StorageError("a state holds what can't be kept in a checkpoint", received=str(error).partition("\n")[0],
@@ -222,8 +222,13 @@ def merged(fragments: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any
         When they don't make whole tensors.
     """
     tensors: dict[str, dict[str, Any]] = {}
+    seen: set[tuple[Any, ...]] = set()
     for number, part in enumerate(fragments):
         for chunk in part["tensors"]:
+            place = (chunk["name"], *chunk["offsets"], *chunk["sizes"])
+            if place in seen:  # on a mesh, what is cut along one dimension lies in each row of the other
+                continue
+            seen.add(place)
             whole = tensors.setdefault(chunk["name"], {"dtype": chunk["dtype"], "shape": chunk["shape"], "chunks": []})
             whole["chunks"].append({"file": number, **{k: chunk[k] for k in ("offsets", "sizes", "at", "sha256") if k in chunk}})
     for name, whole in tensors.items():

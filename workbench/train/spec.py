@@ -45,7 +45,27 @@ class Hardware(Part):
     threads: int | None = Field(None, ge=1)
     """threads a rank computes with; none: the machine's cores shared out"""
     accelerator: Literal["auto", "cpu", "gpu", "tpu", "mps"] = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """ddp: each rank has the whole model; fsdp: each keeps its share of weights, gradients and optimizer states (FSDP2); auto: ddp, or
+    fsdp where there is more than one tensor-parallel group"""
+    tensor: int = Field(1, ge=1, le=64)
+    """ranks of a tensor-parallel group: they read the same samples, and each computes a part of every matrix"""
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    """bf16-mixed and 16-mixed compute in half precision and keep single-precision weights; bf16-true keeps half"""
+    compile: bool = False
+    """torch.compile of the model's layers: faster steps after a minute or two"""
+    recompute: bool = False
+    """activation checkpointing: layers are computed once more in the backward pass, which takes less memory and more time"""
+
+    @property
+    def readers(self) -> int:
+        """Ranks that read different samples: the ranks of a tensor-parallel group are one."""
+        return max(1, self.ranks // self.tensor)
+
+    @property
+    def cuts(self) -> bool:
+        """Ranks hold parts of the model, and none the whole."""
+        return self.tensor > 1 or self.strategy == "fsdp"
 
     @model_validator(mode="after")
     def _ordered(self) -> Hardware:

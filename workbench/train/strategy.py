@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, SingleDeviceXLAStrategy, Strategy
 
 from .states import ShardedStates
 
@@ -54,15 +54,13 @@ class RankEnvironment(ClusterEnvironment):
         return int(os.environ["NODE_RANK"])
 
 
-class RankDDP(ShardedStates, DDPStrategy):
-    """DDP over a process group that stands already: one device a rank, whatever share of the ranks a host has.
+class Standing:
+    """For a Lightning strategy, named before its class: the process group stands already, with one device a rank, whatever share of
+    the ranks a host has.
 
     A launcher would start processes and set their threads. ``_configure_launcher`` is Lightning's private hook for it:
     left without one, ``fit`` runs here and now. A test holds each release of Lightning to that.
     """
-
-    def __init__(self, checkpoint_io: CheckpointIO | None = None):
-        super().__init__(cluster_environment=RankEnvironment(), checkpoint_io=checkpoint_io, **DDP_OPTIONS)
 
     def _configure_launcher(self) -> None:
         self._launcher = None
@@ -78,9 +76,58 @@ class RankDDP(ShardedStates, DDPStrategy):
     def num_processes(self) -> int:
         return int(os.environ["WORLD_SIZE"])
 
+    def set_world_ranks(self) -> None:
+        rank_zero_only.rank = int(os.environ["RANK"])
+
+
+class RankDDP(Standing, ShardedStates, DDPStrategy):
+    """DDP: each rank has the whole model."""
+
+    def __init__(self, checkpoint_io: CheckpointIO | None = None, **options: Any):
+        super().__init__(cluster_environment=RankEnvironment(), checkpoint_io=checkpoint_io, **{**DDP_OPTIONS, **options})
+
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
         return {"num_replicas": self.num_processes, "rank": int(os.environ["RANK"])}
 
-    def set_world_ranks(self) -> None:
-        rank_zero_only.rank = int(os.environ["RANK"])
+
+class RankMesh(Standing, ShardedStates, ModelParallelStrategy):
+    """FSDP2 over groups of ranks, each of which shares out its matrices: ``tensor`` is the size of such a group."""
+
+    def __init__(self, tensor: int = 1):
+        super().__init__(data_parallel_size=int(os.environ["WORLD_SIZE"]) // tensor, tensor_parallel_size=tensor)
+        self.cluster_environment = RankEnvironment()
+
+
+class RankAlone(ShardedStates, SingleDeviceStrategy):
+    """One rank: nothing is sent, whatever process group stands around it."""
+
+    def __init__(self, device: torch.device | str):
+        super().__init__(device=device)
+
+
+def strategy(plan: dict[str, Any], world: int) -> Strategy:
+    """The strategy of a plan for so many ranks: TPUs and Apple's GPUs are Lightning's to know."""
+    if plan.get("cuts") and world > 1:
+        return RankMesh(plan["tensor"])
+    if world > 1:
+        return RankDDP()
+    if plan["accelerator"] == "tpu":
+        return SingleDeviceXLAStrategy(device=0)
+    return RankAlone(_device(plan["accelerator"]))
+
+
+def quiet(trainer: Any) -> None:
+    """Leave out Lightning's broadcast at each batch of whether rank 0 got SIGTERM: ranks here are told by their gang what to end for.
+
+    ``_broadcast_sigterm_tensor`` is private to Lightning; the same test holds each release to it.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps", 0)
+    return torch.device("cpu")

@@ -16,14 +16,16 @@ from .tuned import Tuned, alike, evaluated, loaded, nats
 class Preferences(Tuned):
     """The sigmoid loss over pairs. What the base itself says of each answer was computed once, for all epochs and restarts."""
 
+    BESIDE = ("reward_margin", "preference_accuracy")
+
     def loss(self, batch: dict[str, Any], model: torch.nn.Module | None = None) -> torch.Tensor:
         """The mean loss of the batch's pairs."""
         return -logsigmoid(self.margins(batch, model or self.model)).mean()
 
     def judged(self, batch: dict[str, Any], model: torch.nn.Module) -> torch.Tensor:
-        """Loss of each pair, and 1."""
-        losses = -logsigmoid(self.margins(batch, model))
-        return torch.stack([losses, torch.ones_like(losses)], 1)
+        """Loss of each pair, 1, the margin, and whether what was chosen is rewarded more."""
+        margins = self.margins(batch, model)
+        return torch.stack([-logsigmoid(margins), torch.ones_like(margins), margins, (margins > 0).to(margins)], 1)
 
     def margins(self, batch: dict[str, Any], model: torch.nn.Module) -> torch.Tensor:
         """Reward of what was chosen less that of what was rejected, shape (pairs,)."""

@@ -129,6 +129,7 @@ class Own(_Objective):
     """A LightningModule of your own, by import path, unchanged; with a LightningDataModule, or reading a dataset version."""
 
     NEEDS_DATA: ClassVar[bool] = False
+    SEQUENCES: ClassVar[int] = 1
     SUFFIX: ClassVar[str] = "model"
     kind: Literal["module"] = "module"
     module: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
@@ -139,6 +140,8 @@ class Own(_Objective):
     """package.module:Class of a LightningDataModule; none: the module's own dataloaders"""
     data_options: dict[str, JsonValue] = {}
     """arguments of the data module, by name"""
+    steps: int | None = Field(None, ge=1)
+    """steps to train, where epochs have no length; none: ``epochs`` says how long"""
 
 
 Objective = Annotated[Pretrain | Finetune | Preferences | Gan | Diffusion | Own, Field(discriminator="kind")]

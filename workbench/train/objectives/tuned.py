@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,6 +26,9 @@ GROUP = 8
 
 class Tuned(Objective):
     """A base that is taught by answers; a subclass says by which loss."""
+
+    BESIDE: ClassVar[tuple[str, ...]] = ()
+    """what is told of held-out samples besides the measure: means over them"""
 
     @cached_property
     def made(self) -> Answers:
@@ -56,7 +59,7 @@ class Tuned(Objective):
         """Amount and weight of each sample of the validation split; ranks take turns at them."""
         split = self.made.split("validation")
         samples = spaced(self.made.count("validation"), most)
-        table = torch.zeros(len(samples), 2, dtype=torch.float64)
+        table = torch.zeros(len(samples), 2 + len(self.BESIDE), dtype=torch.float64)
         own = list(range(self.rank, len(samples), self.world))
         with evaluated(model or self.model) as model:
             for group in alike(split, [samples[n] for n in own]):
@@ -64,10 +67,12 @@ class Tuned(Objective):
                          for k, v in split.batch([samples[own[n]] for n in group]).items()}
                 for n, row in zip(group, self.judged(batch, model).double().cpu(), strict=True):
                     table[own[n]] = row
-        return self.together(table)
+        table = self.together(table)
+        self.beside = dict(zip(self.BESIDE, table[:, 2:].mean(0).tolist(), strict=True))
+        return table[:, :2]
 
     def judged(self, batch: dict[str, Any], model: torch.nn.Module) -> torch.Tensor:
-        """Amount and weight of each sample of a batch, shape (samples, 2)."""
+        """Amount and weight of each sample of a batch, and what ``BESIDE`` names, shape (samples, 2 + names)."""
         raise NotImplementedError
 
     def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:  # noqa: ARG002 - answers are the likeliest ones

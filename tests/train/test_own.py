@@ -1,0 +1,234 @@
+"""LightningModules that know nothing of the workbench: trained unchanged, stopped, killed, resumed; and those that can't be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from workbench import runs
+from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
+from workbench.model import Model, load_weights
+from workbench.train import checkpoints
+
+BORING = "lightning.pytorch.demos.boring_classes"
+NETS = '''
+import time
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def pairs(count):
+    made = torch.Generator().manual_seed(1)
+    x = torch.randn(count, 5, generator=made)
+    return TensorDataset(x, x @ torch.arange(5.0).unsqueeze(1) + 1)
+
+
+class Pairs(pl.LightningDataModule):
+    def __init__(self, count=101, size=4, dataset=None):
+        super().__init__()
+        self.count, self.size = (count if dataset is None else len(list(dataset.texts("train")))), size
+
+    def train_dataloader(self):
+        return DataLoader(pairs(self.count), batch_size=self.size, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(pairs(20), batch_size=5)
+
+
+class Line(pl.LightningModule):
+    """With drop-out, a schedule an epoch, and logs of its own."""
+
+    def __init__(self, rate=0.01, slow=0.0):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Dropout(0.1), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 1))
+
+    def training_step(self, batch, index):
+        time.sleep(self.hparams.slow)
+        x, y = batch
+        loss = torch.nn.functional.mse_loss(self.net(x), y)
+        self.log("seen", float(x.sum()), reduce_fx="sum")
+        return loss
+
+    def validation_step(self, batch, index):
+        x, y = batch
+        self.log("val_loss", torch.nn.functional.mse_loss(self.net(x), y))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.rate)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+class Two(Line):
+    """Two optimizers, stepped by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.other = torch.nn.Linear(5, 1)
+
+    def training_step(self, batch, index):
+        x, y = batch
+        for optimizer, net in zip(self.optimizers(), (self.net, self.other)):
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.log(f"loss_{'ab'[net is self.other]}", loss)
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.net.parameters(), lr=0.01), torch.optim.SGD(self.other.parameters(), lr=0.02)]
+
+
+class Raises(Line):
+    def __init__(self):
+        super().__init__()
+        raise RuntimeError("this net was never meant to be")
+
+
+class OnOne(Line):
+    def training_step(self, batch, index):
+        if self.global_rank == 1 and index == 3:
+            raise ValueError("rank 1 has had enough")
+        return super().training_step(batch, index)
+
+
+class Untaught(pl.LightningModule):
+    def configure_optimizers(self):
+        return None
+
+
+class Ragged(pl.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader([torch.zeros(n) for n in range(1, 40)], batch_size=4)
+
+
+class Odd(Line):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["odd"] = lambda: 1
+'''
+
+
+@pytest.fixture(scope="module")
+def nets(live):
+    """The module "nets" in the workspace."""
+    (live.root / "nets.py").write_text(NETS)
+    return live
+
+
+def spec(module: str, data: str | None = "nets:Pairs", *, ranks: int = 2, every: int = 5, name: str = "line", **more) -> dict:
+    objective = {"kind": "module", "module": module, "data_module": data, **{k: more.pop(k) for k in ("options", "data_options", "steps")
+                                                                             if k in more}}
+    return {"word": "train", "name": name, "objective": objective, "hardware": {"ranks": ranks}, "every": {"checkpoint": every}, **more}
+
+
+def ended(run: runs.Run) -> runs.Run:
+    """The run, when it has come to whatever end."""
+    with contextlib.suppress(RunFailedError):
+        run.wait()
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(nets):
+    """Three epochs of the line, undisturbed."""
+    return runs.run(spec("nets:Line", epochs=3), nets)
+
+
+def test_a_stock_example_of_lightnings_own_runs_unchanged(nets):
+    done = runs.run(spec(f"{BORING}:BoringModel", f"{BORING}:BoringDataModule", epochs=2, name="boring"), nets)
+    assert done.state == "done" and done.result["metrics"]["steps"] == 64 and done.result["parameters"] == 66
+    losses = dict(done.curve("loss"))
+    assert sorted(losses) == list(range(1, 65)) and losses[64] < losses[1] / 3
+    assert dict(done.curve("learning_rate"))[1] == pytest.approx(0.1) and dict(done.curve("learning_rate"))[64] == pytest.approx(0.01)
+    assert done.result["metrics"]["val_loss"] is None  # it logs none
+
+
+def test_what_it_logs_are_points_and_its_validation_loss_is_the_measure(whole):
+    assert [s for s, _ in whole.curve("loss")] == list(range(1, 40))
+    assert len(whole.curve("seen")) == 39
+    held_out = dict(whole.curve("val_loss"))
+    assert whole.result["metrics"]["val_loss"] == held_out[39] < held_out[13]
+    assert [round(v, 6) for v in dict(whole.curve("learning_rate")).values()][::13] == [0.01, 0.005, 0.0025]
+    assert all(norm > 0 for _, norm in whole.curve("gradient_norm"))
+
+
+def test_the_registered_version_says_what_it_is_and_holds_no_code(whole, nets):
+    model = Model.open("line", nets)
+    assert json.loads((model.path / "config.json").read_text())["module"] == "nets:Line"
+    assert load_weights(model.path / "model.safetensors")["net.0.weight"].shape == (16, 5)
+    model.verify()
+    with pytest.raises(NotFoundError, match="LightningModule"):
+        model.load()
+    assert "nets:Line" in model.card
+
+
+def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets):
+    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.03}, name="killed"), nets)
+    for event in run.follow():
+        if event.kind == "mark" and event.name == "checkpoint" and event.step == 20:  # within the second epoch
+            ranks = next(e.data["ranks"] for e in reversed(run.events(kinds=["mark"])) if e.name == "ranks")
+            os.kill(ranks[1]["pid"], signal.SIGKILL)
+            break
+    run.wait()
+    assert run.state == "done" and any(e.name == "restart" for e in run.events(kinds=["mark"]))
+    assert dict(run.curve("loss")) == dict(whole.curve("loss"))
+    same = [load_weights(Model.open(name, nets).path / "model.safetensors") for name in ("line", "killed")]
+    assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+
+
+def test_stopped_it_is_resumed_to_the_same_weights(whole, nets):
+    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.06}, name="halted"), nets)
+    next(e for e in run.follow() if e.kind == "progress" and e.data.get("unit") == "steps" and e.data["done"] >= 8)
+    run.stop()
+    assert ended(run).state == "stopped"
+    assert checkpoints.listed(nets.path("runs", run.id, "checkpoints"))
+    again = run.resume()
+    again.wait()
+    same = [load_weights(Model.open(name, nets).path / "model.safetensors") for name in ("line", "halted")]
+    assert again.state == "done" and all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+
+
+def test_two_optimizers_stepped_by_hand(nets):
+    done = runs.run(spec("nets:Two", epochs=2, name="two"), nets)
+    assert done.state == "done" and len(done.curve("loss_a")) == len(done.curve("loss_b")) == 26
+    assert done.curve("loss") == [] and dict(done.curve("val_loss"))
+
+
+def test_a_dataset_of_the_workbench_is_given_to_whom_takes_one_and_steps_may_end_it(nets):
+    done = runs.run(spec("nets:Line", data="nets:Pairs", steps=7, name="given", ranks=1) | {"data": "docs"}, nets)
+    assert done.state == "done" and done.result["metrics"]["steps"] == 7 and len(done.curve("loss")) == 7
+    assert done.output.manifest["dataset"]["name"] == "docs"
+
+
+@pytest.mark.parametrize(("changes", "error", "words"), [
+    ({"module": "nets:Lien"}, NotFoundError, 'Did you mean "Line"'), ({"module": "nest:Line"}, SourceError, "no such module"),
+    ({"module": "nets:Line", "learning_rate": 0.1}, SpecError, "configure_optimizers"),
+    ({"module": "nets:Line", "epochs": 1.5}, SpecError, "whole epochs"),
+    ({"module": "nets:Line", "batch": {"sequences": 8}}, SpecError, "dataloader")])
+def test_what_can_be_seen_without_running_it_is_refused_at_once(nets, changes, error, words):
+    with pytest.raises(error) as caught:
+        runs.submit(spec(**changes), nets)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("module", "more", "words"), [
+    ("nets:Raises", {}, ("RuntimeError: this net was never meant to be", "nets.py")),
+    ("nets:OnOne", {}, ("rank 1 has had enough", "in rank 1", "nets.py")),
+    ("nets:Untaught", {}, ("has no training_step",)), ("nets:Pairs", {}, ("is no LightningModule",)),
+    ("nets:Line", {"options": {"raet": 1}}, ('did you mean "rate"',)),
+    ("nets:Line", {"data_options": {"count": 1}}, ("holds less than a step takes",)),
+    ("nets:Line", {"data": "nets:Ragged"}, ("stack expects each tensor to be equal size",)),
+    ("nets:Odd", {"epochs": 1}, ("can't be kept in a checkpoint",))])
+def test_what_fails_in_a_rank_is_told_with_the_users_own_words(nets, module, more, words):
+    rest = {k: v for k, v in more.items() if k != "data"}
+    run = ended(runs.submit(spec(module, more.get("data", "nets:Pairs"), name="bad", **rest), nets))
+    assert run.state == "failed"
+    told = "\n".join(map(str, run.failure.values()))
+    assert all(w in told for w in words), told

@@ -1,0 +1,280 @@
+"""Around a module that knows nothing of us: what it computes becomes curves, what it logs points, and its data go on where they were."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from . import callbacks, estimate, live, vitals
+from .control import Control
+from .keeper import Keeper
+from .objectives.own import Own
+from .states import ORIGIN
+from .strategy import RankDDP, quiet
+
+
+class GuestDDP(RankDDP):
+    """DDP whose training data can be read on from any batch.
+
+    Options are Lightning's own: a stock module counts on the buffers of rank 0. Where it steps its optimizers itself, each of its
+    passes may leave parameters out.
+    """
+
+    def __init__(self, own: Own, keeper: Keeper):
+        super().__init__(broadcast_buffers=True, find_unused_parameters=not own.module.automatic_optimization)
+        self.own, self.keeper = own, keeper
+
+    def process_dataloader(self, dataloader: Any) -> Any:
+        trainer = self.lightning_module.trainer
+        return Resumable(dataloader, self.own, self.keeper) if trainer.training and not trainer.validating else dataloader
+
+
+class Resumable:
+    """A dataloader whose state is how many batches of the epoch were taken: Lightning keeps it in checkpoints.
+
+    What a sampler chooses is asked for and thrown away unread; an iterable without one is read up to the place.
+    """
+
+    def __init__(self, loader: Any, own: Own, keeper: Keeper):
+        self.loader, self.own, self.keeper = loader, own, keeper
+        self.skip = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        skip, self.skip = self.skip, 0
+        sampler = getattr(self.loader, "batch_sampler", None)
+        if skip and sampler is not None:
+            object.__setattr__(self.loader, "batch_sampler", _Behind(sampler, skip))  # DataLoader forbids it by name alone
+        batches = iter(self.loader)
+        if skip and sampler is None:
+            for _ in range(skip):
+                next(batches, None)
+        self.keeper.go_on()  # the first batch draws its numbers already
+        while True:
+            begin = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                break
+            finally:
+                self.own.waited += time.monotonic() - begin
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches taken of this epoch, by how many ranks."""
+        progress = self.own.module.trainer.fit_loop.epoch_loop.batch_progress  # what was fetched ahead does not count
+        return {"taken": progress.current.ready, "world": self.own.world}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind as many samples; a whole epoch's number means the next epoch."""
+        skip = round(state["taken"] * state["world"] / self.own.world)
+        with contextlib.suppress(TypeError):
+            skip = 0 if skip >= len(self) else skip
+        self.skip = skip
+
+
+class _Behind:
+    """A batch sampler less its first batches, once."""
+
+    def __init__(self, inner: Any, skip: int):
+        self.inner, self.skip = inner, skip
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __iter__(self) -> Iterator[Any]:
+        skip, self.skip = self.skip, 0
+        return itertools.islice(iter(self.inner), skip, None)
+
+
+class Told(DummyLogger):
+    """What the module logs, as points of the run."""
+
+    def __init__(self, control: Control, curves: Curves):
+        super().__init__()
+        self.control, self.curves = control, curves
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self.control.rank == 0:
+            rows = [[name, int(step or 0), float(value)] for name, value in metrics.items()
+                    if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value)]
+            self.curves.points += rows
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """They are the spec's options already."""
+
+
+class Curves(callbacks.Curves):
+    """Loss, rate and gradient norm of a module that says nothing of them: from what ``training_step`` gives, and the optimizers."""
+
+    def __init__(self, control: Control, own: Own):
+        super().__init__(control)
+        self.own, self.points = own, []
+        self.norms: list[torch.Tensor] = []
+        self.reached = 0
+
+    @property
+    def state_key(self) -> str:
+        return "Curves"
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.reached = trainer.global_step
+        super().on_train_start(trainer, self.own)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:  # noqa: ARG002
+        found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        self.norms.append(torch.nn.utils.get_total_norm(found) if found else torch.zeros(()))
+        self.own.rate = optimizer.param_groups[0]["lr"]  # before a schedule has changed it
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
+        loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        if isinstance(loss, torch.Tensor):
+            self.losses.append(loss.detach().mean().float())
+        step = trainer.global_step
+        if step == self.reached:
+            return
+        self.reached = step
+        kept = [n.square() for n in self.norms]
+        self.own.norm = torch.stack(kept).sum().sqrt() if kept else torch.zeros(())
+        self.norms = []
+        mean = torch.stack(self.losses).sum() if self.losses else None
+        self.losses = []
+        if mean is not None and self.control.world > 1:
+            dist.all_reduce(mean)
+            mean /= self.control.world
+        loss, norm, now = None if mean is None else mean.item(), float(self.own.norm), time.monotonic()
+        if self.control.rank == 0:
+            row = [step, loss, self.own.rate, norm, time.time(), now - self.began]
+            self.rows.append(row)
+            self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * self.own.plan["every"]["checkpoint"]]
+        if step == 1 or now - self.sent > callbacks.REPORT_SECONDS or trainer.should_stop:
+            self.sent = now
+            self.flush()
+        if loss is not None and not math.isfinite(loss) and self.own.plan["diverged"] != "skip":
+            self.flush()
+            raise callbacks.DivergedError("the loss is no number any more", where=f"step {step}", received=str(loss),
+                                          hint="Look at what training_step computes, or lower the module's learning rate")
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        super().flush()
+        if self.points:
+            self.points, points = [], self.points
+            self.control.send("points", rows=points)
+
+
+class HeldOut(callbacks.HeldOut):
+    """``val_loss``, where the module logs one: the mean over the ranks."""
+
+    state_key = "HeldOut"
+
+    def __init__(self, control: Control, own: Own):
+        super().__init__(control)
+        self.own = own
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        super().on_train_start(trainer, self.own)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Lightning says when there was a validation."""
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.own.plan["measure"])
+        if value is None or trainer.sanity_checking:
+            return
+        value = value.detach().clone().float().to(module.device)
+        if self.control.world > 1:
+            dist.all_reduce(value)
+            value /= self.control.world
+        self.last = [trainer.global_step, value.item()]
+        if self.control.rank == 0 and math.isfinite(self.last[1]):
+            self.control.send("held-out", step=trainer.global_step, value=self.last[1])
+
+
+class Vitals(vitals.Vitals):
+    """How a rank fares with a module of somebody else's."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: Any) -> None:  # noqa: ARG002
+        super().on_train_batch_end(trainer, self.module, *rest)
+
+
+class Changes(live.Changes):
+    """Another learning rate: in terms of the module's own, as its first optimizer began."""
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        for optimizer in trainer.optimizers[:1]:
+            group = optimizer.param_groups[0]
+            self.rate = group.get("initial_lr", group["lr"])
+
+
+class Another(pl.Callback):
+    """On another number of ranks an epoch goes on behind as many samples."""
+
+    def __init__(self, own: Own):
+        self.own = own
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        before = (checkpoint.get(ORIGIN) or {}).get("world", self.own.world)
+        if before == self.own.world:
+            return
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        progress.update({k: round(v * before / self.own.world) for k, v in progress.items()})
+
+
+def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[str, Any]:
+    """Train a module of a user's own from the plan's checkpoint, or from the beginning; what ``fit.fit`` gives."""
+    begin = time.monotonic()
+    control.vitals = watching = Vitals(own)
+    curves, held_out = Curves(control, own), HeldOut(control, own)
+    keeper = Keeper(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
+                    every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
+                    before=curves.flush)
+    asked = [Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
+    watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper]
+    trainer = pl.Trainer(strategy=GuestDDP(own, keeper), callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
+                         devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
+                         log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                         num_sanity_val_steps=0, default_root_dir=plan["directory"], **own.limits())
+    quiet(trainer)
+    trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
+    curves.flush()
+    if copies is not None:
+        control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
+        copies.remove()
+    step = trainer.global_step
+    whole = step >= (own.own["steps"] or math.inf) or trainer.current_epoch >= (own.own["epochs"] or math.inf)
+    if control.stop_at is not None and not whole:
+        return {"step": step, "stopped": True}
+    with control.busy("the model"):
+        keeper.done()
+        if control.rank == 0:
+            own.save(Path(plan["out"]))
+    value = held_out.last[1] if held_out.last and math.isfinite(held_out.last[1]) else None
+    return {"step": step, "stopped": False, "value": value, "weight": 1.0, "windows": [], "parameters": own.parameters_count,
+            "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
+
+

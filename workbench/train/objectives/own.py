@@ -1,0 +1,183 @@
+"""A user's own LightningModule and LightningDataModule, unchanged: built by import path, trained as Lightning trains them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from ... import model as models
+from ...dataset import Dataset
+from ...errors import SourceError, SpecError, near
+from ..order import Share
+
+GIVEN = ("dataset", "data")
+"""Arguments of a constructor by which it gets the dataset that the spec names."""
+
+
+class Own:
+    """Module and data of a plan, and what our callbacks ask of the module that is trained: ``plan``, ``share``, ``norm``, ``rate``.
+
+    Parameters
+    ----------
+    plan : what ``plan.Plan.to_dict`` gives, with ``own`` beside: ``root``, ``dataset``, ``clip``, ``epochs``, ``steps``.
+    """
+
+    def __init__(self, plan: dict[str, Any], rank: int = 0, world: int = 1):
+        self.plan, self.rank, self.world, self.own = plan, rank, world, plan["own"]
+        self.share = Share(1, plan["ranks"] * plan["accumulate"], rank, plan["ranks"])
+        self.module, self.data = built(plan["objective"], self.own, plan["seed"])
+        self.batches = self  # who waited for data
+        self.waited = 0.0
+        self.norm: Any = 0.0
+        self.rate = 0.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return self.module.device
+
+    @property
+    def parameters_count(self) -> int:
+        """Parameters of the module."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def limits(self) -> dict[str, Any]:
+        """How long a trainer trains it, and how it clips: what ``Trainer`` takes."""
+        clip = {"gradient_clip_val": self.own["clip"]} if self.own["clip"] and self.module.automatic_optimization else {}
+        if self.own["steps"]:
+            return {"max_steps": self.own["steps"], "max_epochs": -1, **clip}
+        return {"max_epochs": self.own["epochs"], **clip}
+
+    def trial(self) -> dict[str, Any]:
+        """Seconds and memory of a step of this rank by itself; the module has learned from three then."""
+        from ..estimate import own_peak
+
+        clock, plan = _Clock(), self.plan
+        _quiet(callbacks=[clock], accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0, max_steps=3,
+               max_epochs=-1).fit(self.module, datamodule=self.data)
+        cuda = self.device.type == "cuda"
+        return {"step_seconds": min(clock.seconds, default=0.0) * plan["accumulate"], "threads": torch.get_num_threads(), "gpu": int(cuda),
+                "memory": torch.cuda.max_memory_allocated() if cuda else own_peak()}
+
+    def save(self, out: Path) -> None:
+        """Write the weights, and the way to the class: no pickle holds any of it."""
+        out.mkdir(parents=True, exist_ok=True)
+        state = {k: v for k, v in self.module.state_dict().items() if isinstance(v, torch.Tensor)}
+        models.save_weights(state, out / "model.safetensors")
+        objective = self.plan["objective"]
+        config = {"kind": "lightning-module", "module": objective["module"], "options": objective["options"]}
+        (out / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
+
+
+def built(objective: dict[str, Any], own: dict[str, Any], seed: int) -> tuple[pl.LightningModule, pl.LightningDataModule | None]:
+    """The module and its data, seeded as ``seed_everything`` does; files of the workspace can be imported from now on.
+
+    Raises
+    ------
+    SourceError, SpecError
+        For a class that is none of Lightning's, or options that its constructor doesn't take. What the user's own code raises
+        is raised.
+    """
+    if own["root"] not in sys.path:
+        sys.path.insert(0, own["root"])
+    pl.seed_everything(seed, workers=True, verbose=False)
+    dataset = Dataset(Path(own["dataset"])) if own["dataset"] else None
+    module = _made(objective, "module", "options", pl.LightningModule, dataset)
+    if not is_overridden("training_step", module, pl.LightningModule):
+        raise SourceError("has no training_step", where=objective["module"], allowed="a LightningModule that defines training_step and "
+                          "configure_optimizers", hint="Define training_step(self, batch, batch_idx) and return the loss")
+    data = _made(objective, "data_module", "data_options", pl.LightningDataModule, dataset) if objective["data_module"] else None
+    return module, data
+
+
+def look(objective: dict[str, Any], own: dict[str, Any], *, seed: int, ranks: int, accumulate: int) -> dict[str, int]:
+    """``batches`` of an epoch over all ranks, and ``samples``: from the dataloader that a trainer would begin with."""
+    module, data = built(objective, own, seed)
+    seen = _Look()
+    try:
+        _quiet(callbacks=[seen], accelerator="cpu", limit_val_batches=0).fit(module, datamodule=data)
+    except _Seen:
+        pass
+    if own["steps"]:
+        return {"batches": own["steps"] * ranks * accumulate, "samples": seen.samples}
+    if seen.batches is None:
+        raise SpecError.one("objective.steps", "received nothing, and the dataloader has no length; expected how many steps to train")
+    each = seen.batches
+    if seen.samples:
+        if seen.samples < ranks:
+            return {"batches": seen.samples, "samples": seen.samples}
+        each = math.ceil(math.ceil(seen.samples / ranks) / (seen.size or 1)) if seen.size else math.ceil(seen.batches / ranks)
+        if seen.drops:
+            each = max(1, math.ceil(seen.samples / ranks) // (seen.size or 1))
+    return {"batches": math.ceil(each / accumulate) * accumulate * ranks, "samples": seen.samples}
+
+
+def _made(objective: dict[str, Any], field: str, options: str, kind: type, dataset: Dataset | None) -> Any:
+    place, _, name = objective[field].partition(":")
+    made = getattr(importlib.import_module(place), name)
+    if not (isinstance(made, type) and issubclass(made, kind)):
+        raise SourceError(f"is no {kind.__name__}", where=objective[field], received=getattr(made, "__mro__", (made,))[0],
+                          allowed=f"a subclass of lightning.pytorch.{kind.__name__}")
+    given, takes = dict(objective[options]), inspect.signature(made).parameters
+    loose = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for option in given:
+        if option not in takes and not loose:
+            close = near(option, takes)
+            raise SpecError.one(f"objective.{options}.{option}", f"is no argument of {name}; expected {', '.join(takes) or 'none'}"
+                                + (f'; did you mean "{close}"?' if close else ""))
+    if dataset is not None:
+        given |= {word: dataset for word in GIVEN if word in takes and word not in given}
+    lacking = [n for n, p in takes.items() if p.default is p.empty and n not in given
+               and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if lacking:
+        hint = "set data to a dataset version" if lacking[0] in GIVEN else f"expected a value for each of {', '.join(lacking)}"
+        raise SpecError.one(f"objective.{options}.{lacking[0]}", f"is needed by {name}; {hint}")
+    return made(**given)
+
+
+def _quiet(**options: Any) -> pl.Trainer:
+    return pl.Trainer(**{"devices": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "barebones": False,
+                         "enable_model_summary": False, "num_sanity_val_steps": 0, "max_epochs": 1, **options})
+
+
+class _Seen(Exception):
+    """All is known that was to be known."""
+
+
+class _Look(pl.Callback):
+    """Reads the length of what would be trained on, and ends before the first batch."""
+
+    batches: int | None = None
+    samples = size = 0
+    drops = False
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        loader = trainer.train_dataloader
+        if trainer.num_training_batches != float("inf"):
+            self.batches = int(trainer.num_training_batches)
+        if isinstance(loader, torch.utils.data.DataLoader) and not isinstance(loader.dataset, torch.utils.data.IterableDataset):
+            self.samples, self.size, self.drops = len(loader.dataset), loader.batch_size or 0, loader.drop_last
+        raise _Seen
+
+
+class _Clock(pl.Callback):
+    """Seconds from the beginning of a batch to its end."""
+
+    def __init__(self) -> None:
+        self.began, self.seconds = 0.0, []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.seconds.append(time.monotonic() - self.began)
