@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from workbench import load_spec
@@ -74,6 +74,7 @@ def test_schema_is_json_and_says_what_fields_are(spec):
 YAML_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
+@example(prompts=["\x85", "a\u2028b", "\r"], rate=0.01, tokens=1)
 @given(prompts=st.lists(YAML_TEXT, max_size=4), rate=st.floats(1e-8, 0.1), tokens=st.integers(1, 10**12))
 @settings(deadline=None)
 def test_yaml_loses_nothing(prompts, rate, tokens):
@@ -109,7 +110,8 @@ def test_an_unknown_kind_inside_a_list_names_the_near_one():
     with pytest.raises(SpecError) as caught:
         DataSpec.load({"name": "n", "sources": [{"kind": "digits"}, {"kind": "flies", "paths": ["a"]}], "steps": [{"step": "qualty"}]})
     assert [str(p) for p in caught.value.problems] == [
-        "sources.1: received 'flies'; expected one of 'python-docs', 'digits', 'files'; did you mean \"files\"?",
+        ("sources.1: received 'flies'; expected one of 'python-docs', 'digits', 'moving-digits', 'images', 'tunes', 'questions', 'files'; "
+         'did you mean "files"?'),
         ("steps.0: received 'qualty'; expected one of 'normalise', 'exact-duplicates', 'near-duplicates', 'quality', 'pii', 'function'; "
          'did you mean "quality"?'),
     ]

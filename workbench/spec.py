@@ -262,6 +262,10 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes whatever the loader above would not read back as text."""
 
+    def represent_text(self, text: str) -> yaml.Node:
+        # Line ends that are not "\n" come back from single quotes as spaces: escaped, they stay.
+        return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if re.search("[\r\x85\u2028\u2029]", text) else None)
+
 
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
 _RESOLVERS = [("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -272,6 +276,7 @@ for _class in (_Loader, _Dumper):
     _class.yaml_implicit_resolvers = {}
     for _tag, _pattern, _first in _RESOLVERS:
         _class.add_implicit_resolver(_tag, _pattern, _first)
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 

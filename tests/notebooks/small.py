@@ -26,7 +26,8 @@ SPECS: dict[str, Any] = {
     "4-serve.ipynb": {"word": "serve", "name": "python-docs", "models": [{"model": "python-docs-lm"}], "port": 0},
     "5-monitor.ipynb": {"word": "monitor", "name": "monitor", "port": 0},
 }
-TUTORIALS = {"answers.ipynb": "questions, tokens, epochs = 80, 20_000, 1", "notes.ipynb": "notes, tokens = None, 20_000"}
+TUTORIALS = {"answers.ipynb": "questions, tokens, epochs = 80, 20_000, 1",
+             "digits.ipynb": "gan_epochs, diffusion_epochs, width = 1, 0.5, 8", "notes.ipynb": "notes, tokens = None, 20_000"}
 """The parameters cell of each tutorial, for a quick run."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from workbench import pictures, runs
+from workbench.cli.app import run_app
 from workbench.errors import SourceError, SpecError
 from workbench.model import Model
 from workbench.train import checkpoints
@@ -91,3 +94,11 @@ def test_data_that_teach_no_images_are_refused_before_anything_starts(live, taug
         runs.submit(spec(kind, data="docs"), live)
     with pytest.raises(SpecError, match="brings its own; expected no model here"):
         runs.submit(spec(kind, model={"size": "10M"}), live)
+
+
+def test_the_command_line_takes_an_objective_by_name(live, taught, capsys, monkeypatch):
+    monkeypatch.chdir(live.root)
+    kind = taught.spec.objective.kind
+    run_app(["train", "digits", "--objective", kind, "--set", "objective.width=16", "--dry-run", "--json"])
+    said = json.loads(capsys.readouterr().out)["spec"]["objective"]
+    assert (said["kind"], said["width"]) == (kind, 16)

@@ -145,7 +145,11 @@ class Curves(callbacks.Curves):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:  # noqa: ARG002
         found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        self.norms.append(torch.nn.utils.get_total_norm(found) if found else torch.zeros(()))
+        norm = torch.nn.utils.get_total_norm(found) if found else torch.zeros(())
+        self.norms.append(norm)
+        plan = self.own.plan
+        if trainer.global_step + 1 in plan["skip"] or (plan["diverged"] == "skip" and not torch.isfinite(norm)):
+            optimizer.zero_grad(set_to_none=True)  # without a gradient no optimizer touches weights or its own state
         self.own.rate = optimizer.param_groups[0]["lr"]  # before a schedule has changed it
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
@@ -165,6 +169,11 @@ class Curves(callbacks.Curves):
             dist.all_reduce(mean)
             mean /= self.control.world
         loss, norm, now = None if mean is None else mean.item(), float(self.own.norm), time.monotonic()
+        finite = loss is None or math.isfinite(loss)
+        if not finite and (self.own.plan["diverged"] == "skip" or step in self.own.plan["skip"]):
+            if self.control.rank == 0:
+                self.control.send("skipped", step=step, what="loss")
+            return
         if self.control.rank == 0:
             row = [step, loss, self.own.rate, norm, time.time(), now - self.began]
             self.rows.append(row)
@@ -172,7 +181,7 @@ class Curves(callbacks.Curves):
         if step == 1 or now - self.sent > callbacks.REPORT_SECONDS or trainer.should_stop:
             self.sent = now
             self.flush()
-        if loss is not None and not math.isfinite(loss) and self.own.plan["diverged"] != "skip":
+        if not finite:
             self.flush()
             raise callbacks.DivergedError("the loss is no number any more", where=f"step {step}", received=str(loss),
                                           hint="Look at what training_step computes, or lower the module's learning rate")
