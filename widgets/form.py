@@ -134,7 +134,7 @@ def _kind(annotation: Any, metadata: Any = (), name: str = "", default: Any = No
     if annotation in (int, float):
         return {"kind": "number", "integer": annotation is int, **limits}
     if annotation is str:
-        refers = REFERS.get(name) if limits.get("pattern") == _pattern(Reference) else None
+        refers = REFERS.get(name) if limits.get("pattern") == _pattern(Reference) or name == "base" else None
         return {"kind": "text", **limits, **({"refers": refers} if refers else {})}
     return {"kind": "any"}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import traitlets
 
 from workbench import runs
+from workbench.coordinates import best_of, coordinates_svg, trial_rows
 from workbench.display import flat
 from workbench.drawing import ago, duration, number, size
 from workbench.errors import NotFoundError, SpecError, WorkbenchError
@@ -20,26 +22,29 @@ from workbench.runs import Run
 from workbench.spec import spec_class
 from workbench.workspace import Workspace
 
-from . import still
+from . import faring, measures, samples, still
 from .panel import Panel, slow
 
 OTHERS = 40
 """Runs that are offered to compare with."""
-STEPS = 12
-"""Steps whose samples stand side by side."""
+TAIL = 32_768
+"""Bytes of the end of a rank's log that are shown."""
+OWN = {"learning_rate": "RATE", "batch.sequences": "SEQUENCES", "epochs": "EPOCHS", "optimizer": "OPTIMIZER", "weight_decay": "DECAY"}
+"""Fields that an objective has a value of its own for, where the spec says none."""
 
 
 class TrainPanel(Panel):
     """Trains models."""
 
     WORD: ClassVar[str] = "train"
-    ABOUT: ClassVar[str] = "Trains a language model on a dataset, on one process or many; it can be stopped and resumed."
-    MAIN: ClassVar[tuple[str, ...]] = ("data", "name", "model", "tokens", "learning_rate")
-    CURVES: ClassVar[tuple[str, ...]] = ("loss", "bits_per_byte", "learning_rate", "tokens_per_second", "gradient_norm")
-    MODULES: ClassVar[tuple[str, ...]] = ("train",)
+    ABOUT: ClassVar[str] = "Trains a model on a dataset, on one process or many; it can be stopped and resumed."
+    MAIN: ClassVar[tuple[str, ...]] = ("data", "name", "objective", "model", "tokens", "epochs", "learning_rate", "batch")
+    MODULES: ClassVar[tuple[str, ...]] = ("trainform", "trainwork", "trainsweep", "trainsight", "train")
     ESTIMATES: ClassVar[bool] = False
 
     train = traitlets.Dict().tag(sync=True)
+    own = traitlets.Dict().tag(sync=True)
+    """what the objective of the spec has of its own: values by field, and the fields that are nothing to it"""
 
     def __init__(self, spec: object = None, *, workspace: Any = None, **known: Any):
         self._pace: deque[float] = deque(maxlen=40)
@@ -49,10 +54,26 @@ class TrainPanel(Panel):
         newest = next(iter(Registry(found).versions("dataset")), None)
         self.EXAMPLE = {"data": newest.name if newest else "python-docs"}  # what there is to begin with
         super().__init__(spec, workspace=found, **known)
+        self._own()
+
+    def _edited(self) -> None:
+        super()._edited()
+        self._own()
+
+    def _own(self) -> None:
+        """Say what holds where the spec is silent, and which fields are nothing to the objective that is chosen."""
+        kind = measures.objective_of(self.editor.mapping if isinstance(self.editor.mapping.get("objective"), dict) else {})
+        part = next(v for v in _objectives() if v.model_fields["kind"].default == kind)
+        streams = kind == "pretrain"
+        values = {p: getattr(part, a) for p, a in OWN.items() if not (streams and p == "epochs")}
+        self.own = {"kind": kind, "values": values, "idle": [] if streams else ["model", "tokens"]}
 
     # The run as it is --------------------------------------------------------------------------------------------------------
 
     def attach(self, run: Run | str) -> None:
+        run = runs.attach(run, self.workspace) if isinstance(run, str) else run
+        self._words = measures.words(run.entry.spec)  # before the first event is heard
+        self._swept: tuple[Any, dict[str, Any] | None] = (None, None)
         super().attach(run)
         events = Events(self.workspace)
         rows = events.database.rows("SELECT data FROM events WHERE scope = ? AND kind = 'vitals' AND kind <> 'point' ORDER BY seq DESC "
@@ -62,8 +83,8 @@ class TrainPanel(Panel):
             # While the last is measured no step is made: what they did before says more.
             self._ranks = next((t for t in told if all(r["step_seconds"] for r in t)), told[0] if told else [])
             self._pace.clear()
-            rows = events.database.rows("SELECT value FROM events WHERE scope = ? AND kind = 'point' AND name = 'tokens_per_second' "
-                                        "ORDER BY step DESC LIMIT 40", (self.watch.run.id,))
+            rows = events.database.rows("SELECT value FROM events WHERE scope = ? AND kind = 'point' AND name = ? "
+                                        "ORDER BY step DESC LIMIT 40", (self.watch.run.id, self._words["rate"]))
             self._pace.extend(r["value"] for r in reversed(rows) if r["value"] is not None)
         self._show()
 
@@ -72,15 +93,40 @@ class TrainPanel(Panel):
             for event in events:
                 if event.kind == "vitals" and (not self._ranks or any(r["step_seconds"] for r in event.data["ranks"])):
                     self._ranks = event.data["ranks"]
-            if "tokens_per_second" in fresh:
-                self._pace.extend(fresh["tokens_per_second"][:, 1].tolist())
+            if self._words["rate"] in fresh:
+                self._pace.extend(fresh[self._words["rate"]][:, 1].tolist())
         self._show()
 
     def _show(self) -> None:
         watch = self.watch
         if watch is None:
             return
-        self.train = {"run": watch.run.id, "headline": self._headline(), "ranks": self._shown_ranks(), "marks": told(watch.marks)}
+        found, spec = list(watch.marks), watch.entry.spec
+        rate = spec.get("learning_rate") or self._rate(spec)
+        self.train = {"run": watch.run.id, "headline": self._headline(), "ranks": self._shown_ranks(), "marks": told(found),
+                      "words": self._words, "verdict": faring.verdict(found), "costs": faring.costs(found, self._currency()),
+                      "told": faring.told(found, rate), "sweep": self._sweep(found)}
+
+    def _currency(self) -> str:
+        return self.workspace.settings.currency
+
+    @staticmethod
+    def _rate(spec: Mapping[str, Any]) -> float:
+        kind = measures.objective_of(spec)
+        return next(v for v in _objectives() if v.model_fields["kind"].default == kind).RATE
+
+    def _sweep(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The trials of a run that is a sweep, drawn anew only when one has changed."""
+        told_of = [m for m in found if m["name"] == "trial"]
+        if not told_of and not self.watch.entry.spec.get("sweep"):
+            return None
+        key = (self.watch.run.id, len(told_of))
+        if self._swept[0] != key:
+            rows, measure = trial_rows(told_of), self._words["measure"]
+            shown = {"measure": measure, "measured": self._words["measured"], "best": best_of(rows), "rows": rows,
+                     "paths": list(dict.fromkeys(p for r in rows for p in r["values"])), "svg": str(coordinates_svg(rows, measure))}
+            self._swept = (key, shown)
+        return self._swept[1]
 
     def _headline(self) -> list[str]:
         watch, progress = self.watch, self.watch.progress or {}
@@ -89,7 +135,8 @@ class TrainPanel(Panel):
             return [f"{progress.get('label')}: {progress.get('done', 0):.0f} of {progress.get('total') or 0:.0f}"] if progress else []
         said = [f"step {progress['done']:,} / {progress['total']:,}"]
         if self._pace and state not in ENDED:
-            said.append(f"{thousands(sum(self._pace) / len(self._pace))} tok/s")
+            unit = {"tokens": "tok"}.get(self._words["unit"], self._words["unit"])
+            said.append(f"{thousands(sum(self._pace) / len(self._pace))} {unit}/s")
         ranks = len(self._ranks) or (spec.get("hardware") or {}).get("ranks") or 2
         said.append(f"{ranks} rank{'s' * (ranks != 1)}")
         if state in ENDED:
@@ -101,7 +148,8 @@ class TrainPanel(Panel):
     def _shown_ranks(self) -> list[dict[str, Any]]:
         started = next((m["ranks"] for m in reversed(self.watch.marks) if m["name"] == "ranks"), [])
         where = {r["rank"]: r for r in started}
-        return [{"rank": r["rank"], "cpu": f"{100 * r['cpu']:.0f} %", "step": _brief(r["step_seconds"]), "wait": _brief(r["wait_seconds"]),
+        return [{"rank": r["rank"], "cpu": f"{100 * r['cpu']:.0f} %", "step": faring.brief(r["step_seconds"]),
+                 "wait": faring.brief(r["wait_seconds"]), "power": f"{r['watts']:.0f} W" if r.get("watts") else "",
                  "memory": size(r["memory"]), "host": where.get(r["rank"], {}).get("host", ""), "pid": where.get(r["rank"], {}).get("pid")}
                 for r in self._ranks]
 
@@ -145,30 +193,75 @@ class TrainPanel(Panel):
         model, manifest = run.output, run.output.manifest
         metrics, taught = manifest.get("metrics") or {}, manifest.get("dataset") or {}
         version = Registry(self.workspace).resolve("model", f"{model.name}@{model.digest}")
+        words = measures.words(self.watch.entry.spec if self.watch and self.watch.run.id == run.id else run.entry.spec)
+        value = metrics.get(words["measure"])
         facts = [["model", f"{model.name} v{version.number}", model.digest[:12]],
                  ["parameters", f"{manifest.get('parameters', 0):,}", ""],
-                 ["trained", f"{metrics.get('tokens', 0):,} tokens", f"{metrics.get('steps', 0):,} steps in {duration(metrics['seconds'])}"
-                  if metrics.get("seconds") else ""],
+                 ["trained", f"{metrics.get(words['unit'], 0):,} {words['unit']}",
+                  f"{metrics.get('steps', 0):,} steps in {duration(metrics['seconds'])}" if metrics.get("seconds") else ""],
                  ["taught by", f"{taught.get('name', '?')}@{str(taught.get('digest', ''))[:12]}", ""],
-                 ["held out", f"{metrics['bits_per_byte']:.3f} bits a byte" if metrics.get("bits_per_byte") else "–",
+                 ["held out", f"{value:.3f} {words['measured']}".strip() if value is not None else "–",
                   f"all of it, {size(metrics['held_out_bytes'])}" if metrics.get("held_out_bytes") else ""],
                  ["memory", size(metrics["memory"]) if metrics.get("memory") else "–", "all ranks, at their peak"]]
-        return {"facts": facts, "gain": metrics.get("gain"), "samples": self._samples(run), "card": model.card,
-                "curves": Events(self.workspace).names(run.id), "reference": model.reference, "marks": told(marks(self.workspace, run.id))}
+        return {"facts": facts, "gain": metrics.get("gain"), "samples": samples.by_step(run), "card": model.card,
+                "curves": Events(self.workspace).names(run.id), "reference": model.reference, **self._after(run)}
+
+    def _after(self, run: Run) -> dict[str, Any]:
+        """What is told of a run that has ended, however it did."""
+        found = marks(self.workspace, run.id)
+        return {"marks": told(found), "words": measures.words(run.entry.spec), "costs": faring.costs(found, self._currency())}
 
     def left(self, run: Run) -> dict[str, Any]:
-        return {"samples": self._samples(run), "curves": Events(self.workspace).names(run.id), "marks": told(marks(self.workspace, run.id))}
+        return {"samples": samples.by_step(run), "curves": Events(self.workspace).names(run.id), **self._after(run)}
 
-    def _samples(self, run: Run) -> dict[str, Any]:
-        """Prompts down, steps across: the first, the last, and some between."""
-        found: dict[int, dict[str, str]] = {}
-        for event in run.events(kinds=("sample",)):
-            found.setdefault(event.step or 0, {})[str(event.data.get("prompt", ""))] = str(event.data.get("text", ""))
-        steps = sorted(found)
-        if len(steps) > STEPS:
-            steps = sorted({steps[round(n * (len(steps) - 1) / (STEPS - 1))] for n in range(STEPS)})
-        prompts = list(dict.fromkeys(p for s in steps for p in found[s]))
-        return {"steps": steps, "rows": [{"prompt": p, "texts": [found[s].get(p) for s in steps]} for p in prompts]}
+    @slow
+    def ask_sample(self, file: str) -> dict[str, str]:
+        """A picture, clip or sound that the run's model made, as a data URL."""
+        return {"url": samples.data_url(self.watch.run, str(file))}
+
+    @slow
+    def ask_trials(self, sort: str | None = None, descending: bool = False, filter: str = "", start: int = 0,
+                   count: int = 50) -> dict[str, Any]:
+        """A page of a sweep's trials, sorted and filtered."""
+        found = self._sweep(list(self.watch.marks)) or {"rows": [], "best": None}
+        rows = [{**r["values"], "trial": r["trial"], "state": r["state"], "value": r["value"], "run": r["run"],
+                 "best": r["trial"] == found["best"]} for r in found["rows"]]
+        rows = [r for r in rows if filter.lower() in " ".join(str(v) for v in r.values()).lower()]
+        if sort:
+            known = [r for r in rows if r.get(sort) is not None]
+            numbers = all(isinstance(r[sort], int | float) for r in known)
+            known.sort(key=lambda r: r[sort] if numbers else str(r[sort]), reverse=descending)
+            rows = known + [r for r in rows if r.get(sort) is None]
+        return {"rows": rows[start:start + count], "total": len(rows)}
+
+    @slow
+    def act_open(self, run: str) -> None:
+        """Open the panel of a trial's run below this one."""
+        self.opened = [TrainPanel(run=str(run), workspace=self.workspace)]
+
+    # While it works ------------------------------------------------------------------------------------------------------------
+
+    @slow
+    def act_tell(self, word: str, **values: Any) -> None:
+        """Say a word to the run: pause, on, stacks, profile, set."""
+        if self.watch is None:
+            raise NotFoundError("no run is shown", where=self.WORD)
+        self.watch.run.tell(str(word), **values)
+
+    @slow
+    def ask_ranklog(self, rank: int | None = None) -> dict[str, Any]:
+        """The ranks that wrote a log, and the end of one rank's."""
+        folder = self.watch.run.directory / "logs"
+        found = sorted(int(f.stem.partition("-")[2]) for f in folder.glob("rank-*.log") if f.stem.partition("-")[2].isdigit())
+        if rank is None or int(rank) not in found:
+            return {"ranks": found, "text": "", "rank": None}
+        file = folder / f"rank-{int(rank)}.log"
+        length = file.stat().st_size
+        with file.open("rb") as stream:
+            stream.seek(max(0, length - TAIL))
+            text = stream.read(TAIL).decode("utf-8", "replace")
+        return {"ranks": found, "rank": int(rank), "text": text.partition("\n")[2] if length > TAIL else text,
+                "path": f"logs/{file.name}", "cut": max(0, length - TAIL)}
 
     @slow
     def ask_others(self) -> list[dict[str, Any]]:
@@ -256,10 +349,13 @@ def thousands(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _brief(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{1000 * seconds:.1f} ms" if seconds < 0.0995 else f"{1000 * seconds:.0f} ms" if seconds < 10 else duration(seconds)
+def _objectives() -> tuple[Any, ...]:
+    """The parts of a spec that are objectives."""
+    from typing import get_args
+
+    from workbench.train.objectives.spec import Objective
+
+    return get_args(get_args(Objective)[0])
 
 
 def _whole(entry: Entry) -> dict[str, Any]:
@@ -271,9 +367,10 @@ def _whole(entry: Entry) -> dict[str, Any]:
 
 
 def _offered(entry: Entry) -> dict[str, Any]:
-    metrics = (entry.result or {}).get("metrics") or {}
-    bits = metrics.get("bits_per_byte")
+    metrics, words = (entry.result or {}).get("metrics") or {}, measures.words(entry.spec)
+    value, unit = metrics.get(words["measure"]), words["unit"]
     return {"run": entry.id, "name": entry.name, "state": entry.state, "when": ago(entry.submitted),
-            "bits": f"{bits:.3f}" if bits else "", "loss": number(metrics["loss"]) if metrics.get("loss") else "",
-            "tokens": number(metrics["tokens"]) if metrics.get("tokens") else "",
+            "bits": f"{value:.3f} {words['measured']}".strip() if value is not None else "",
+            "loss": number(metrics["loss"]) if metrics.get("loss") else "",
+            "tokens": f"{number(metrics[unit])} {unit}" if metrics.get(unit) else "",
             "seconds": duration(metrics["seconds"]) if metrics.get("seconds") else ""}

@@ -76,7 +76,7 @@ class Watch:
         elif event.kind == "sample":
             self.samples.append({"at": event.at, "step": event.step, **event.data})
         elif event.kind == "mark":
-            self.marks.append({"at": event.at, "step": event.step, "name": event.name, **event.data})
+            self.marks.append({"at": event.at, "step": event.step, "name": event.name, "value": event.value, **event.data})
         elif event.kind == "progress":
             self.progress = event.data
 

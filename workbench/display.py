@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import exhibits
+from .coordinates import best_of, coordinates_svg, trial_rows
 from .drawing import (
     COLOURS,
     STYLE,
@@ -231,12 +232,26 @@ def run_html(run: Run) -> str:
     if entry.failure:
         parts.append(Markup(f"<p><b>{escape(str(entry.failure.get('what', 'failed')).splitlines()[0])}</b></p>"))
         parts.append(Markup(f"<pre>{escape(entry.failure.get('traceback') or entry.failure.get('what', ''))}</pre>"))
+    parts.append(trials_html(run))
     drawn = [curve_svg({n: points}, "step", _words(n), 300, 150) for n in _curve_names(run) if len(points := run.curve(n)) > 1]
     if drawn:
         parts.append(Markup('<div class="wb-grid">' + "".join(drawn) + "</div>"))
     parts.append(samples_html(run))
     parts.append(fold("Spec", table_html(["field", "value"], [[k, v] for k, v in flat(_changed(run))])))
     return frame(*parts)
+
+
+def trials_html(run: Run) -> Markup:
+    """Trials of a sweep as parallel coordinates and as a table, the best first; nothing where it is none."""
+    rows = trial_rows([{"value": e.value, **e.data} for e in run.events(kinds=("mark",)) if e.name == "trial"]) if run.entry.spec.get("sweep") else []
+    if not rows:
+        return Markup("")
+    measure = (run.result or {}).get("measure") or "value"
+    best, paths = best_of(rows), list(dict.fromkeys(p for r in rows for p in r["values"]))
+    order = sorted(rows, key=lambda r: (r["trial"] != best, r["state"] != "complete", r["value"] is None, r["value"] or 0.0))
+    told = [[r["trial"], *(_cell(r["values"].get(p)) for p in paths), _cell(r["value"]),
+             r["state"] + ", the best" * (r["trial"] == best), r["run"] or "–"] for r in order]
+    return Markup(coordinates_svg(rows, measure) + table_html(["trial", *paths, measure, "state", "run"], told, "Trials"))
 
 
 SHOWN = 4
@@ -325,11 +340,15 @@ def _changed(run: Run) -> dict[str, Any]:
         return run.entry.spec
 
 
+_MEASURES = ("bits_per_byte", "answer_loss", "preference_loss", "noise_error", "distance", "val_loss")
+
+
 def _curve_names(run: Run) -> list[str]:
     from .events import Events
 
-    first = ["loss", "bits_per_byte", "learning_rate", "tokens_per_second", "gradient_norm"]
     names = Events(run.workspace).names(run.id)
+    measured = sorted(n for n in names if n in _MEASURES)
+    first = ["loss", *measured, "learning_rate", *(n for n in names if n.endswith("_per_second")), "gradient_norm"]
     return [n for n in first if n in names] + [n for n in names if n not in first]
 
 

@@ -9,7 +9,7 @@ function within(value, path) {
 }
 
 // One field with its label, unit, error, help, and the way back to its default.
-function makeRow(ctx, field, path) {
+export function makeRow(ctx, field, path) {
   const id = fresh("field");
   const at = { id, labelledBy: `${id}-label`, describedBy: `${id}-help ${id}-error`,
     put: (value) => ctx.tell("put", { path, value }), reset: () => ctx.tell("reset", { path }) };

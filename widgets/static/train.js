@@ -1,14 +1,11 @@
 // The train panel: what the model sees, its curves, ranks and samples as it learns, what came of it beside other runs.
-import { h, fill, button, said, clean, clock, figure, floats, colourOf, shade, fresh, VIEWS } from "./element.js";
+import { h, fill, button, said, clean, clock, figure, floats, colourOf, shade, VIEWS } from "./element.js";
 import { makeChart, makeChartGroup, pointsOf } from "./chart.js";
 
-const TRAIN_CURVES = { loss: ["loss", "nats a token"], bits_per_byte: ["held out", "bits a byte"], learning_rate: ["learning rate", ""], tokens_per_second: ["speed", "tokens a second"], gradient_norm: ["gradient norm", ""] };
-const TRAIN_FIRST = ["loss", "bits_per_byte"];
-
-function trainTable(caption, heads, rows) {
-  return h("div", { class: "wbp-scroll wbp-train-scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, caption),
-    h("thead", {}, h("tr", {}, heads.map((t) => (Array.isArray(t) ? h("th", { scope: "col", class: "wbp-number" }, t[0]) : h("th", { scope: "col" }, t))))), h("tbody", {}, rows)));
-}
+import { trainTable, trainVerdict, trainControls, trainRankLogs, trainCosts, trainSample } from "./trainwork.js";
+import { trainSweep } from "./trainsweep.js";
+import { trainSight } from "./trainsight.js";
+import { trainOwn } from "./trainform.js";
 
 // The curves of a run: the two that say whether it learns, the others folded.
 function trainCurves(ctx) {
@@ -21,31 +18,33 @@ function trainCurves(ctx) {
   const fold = h("details", { class: "wbp-more", hidden: true }, h("summary", {}, "More curves ", count), rest);
   const charts = new Map();
   const shown = [];
+  let words = { first: ["loss"], curves: {} };
   function chartOf(name) {
     if (charts.has(name)) return charts.get(name);
-    const [title, measure] = TRAIN_CURVES[name] || [name.replaceAll("_", " "), ""];
-    const chart = makeChart({ title, measure, ask: points, group, marks: () => marks, height: TRAIN_FIRST.includes(name) ? 200 : 140 });
+    const [title, measure] = words.curves[name] || [name.replaceAll("_", " "), ""];
+    const chart = makeChart({ title, measure, ask: points, group, marks: () => marks, height: words.first.includes(name) ? 200 : 140 });
     charts.set(name, chart);
     return chart;
   }
   function place(names) {
-    const known = Object.keys(TRAIN_CURVES).filter((n) => names.includes(n));
+    const known = Object.keys(words.curves).filter((n) => names.includes(n));
     const all = [...known, ...names.filter((n) => !known.includes(n))];
     for (const name of all) {
-      const host = TRAIN_FIRST.includes(name) ? first : rest;
+      const host = words.first.includes(name) ? first : rest;
       const chart = chartOf(name);
       if (chart.element.parentNode !== host) host.append(chart.element);
       for (const { run, label } of shown) chart.add(run, name, label);
     }
-    const folded = all.filter((n) => !TRAIN_FIRST.includes(n)).length;
+    const folded = all.filter((n) => !words.first.includes(n)).length;
     count.textContent = String(folded);
     fold.hidden = folded === 0;
   }
   return {
     elements: [first, fold], charts,
     // Begin anew with a run.
-    only(run, label, names) {
+    only(run, label, names, said) {
       this.close();
+      words = said || words;
       shown.splice(0, shown.length, { run, label });
       place(names);
     },
@@ -71,61 +70,25 @@ function trainCurves(ctx) {
   };
 }
 
-// Prompts down, steps across; what the model wrote of the same prompt stands side by side.
-function trainSamples(samples) {
-  if (!samples || !samples.steps.length) return null;
-  const rows = samples.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, said(row.prompt || "(nothing)")), row.texts.map((text) => h("td", {}, h("div", { class: "wbp-train-text" }, text === null ? "–" : said(text))))));
-  return h("section", { class: "wbp-block wbp-train-samples" }, h("h3", {}, "What it wrote"), trainTable("Samples by step", ["Prompt", ...samples.steps.map((s) => (s ? `step ${figure(s)}` : "before the first step"))], rows));
+const trainAt = (step) => (step ? `step ${figure(step)}` : "before the first step");
+
+// What the model made of one prompt at one step: words, pictures, clips, sounds.
+function trainMade(ctx, row, n, at) {
+  const text = row.texts[n];
+  const files = (row.files || [])[n] || [];
+  return [files.length ? h("div", { class: "wbp-train-files" }, files.map((f) => trainSample(ctx, f, `${row.prompt || "sample"}, ${at}`))) : null, text || !files.length ? h("div", { class: "wbp-train-text" }, text === null ? "–" : said(text)) : null];
 }
 
-// What the model sees: the batch of a step, token by token.
-function trainSight(ctx, of) {
-  const words = h("p", { class: "wbp-train-count", role: "status" });
-  const notes = h("div", { class: "wbp-muted wbp-train-notes" });
-  const list = h("ol", { class: "wbp-train-sequences" });
-  const number = h("input", { type: "number", class: "wbp-input wbp-train-step", min: "1", value: "1", id: fresh("step"), onchange: () => ask() });
-  const key = h("span", { class: "wbp-train-key" }, h("span", {}, h("span", { class: "wbp-train-token wbp-train-on" }, "trained"), " the model learns to say it"), h("span", {}, h("span", { class: "wbp-train-token" }, "given"), " only read"),
-    h("span", {}, h("span", { class: "wbp-train-end" }, "■"), " a record ends"), h("span", {}, h("span", { class: "wbp-train-cut" }, "✂"), " a record is cut"));
-  const bar = h("div", { class: "wbp-bar" }, h("label", { for: number.id, class: "wbp-muted" }, "Step"), number, button("Show", () => ask(), { class: "wbp-button wbp-small" }), h("span", { class: "wbp-space" }), key);
-  const element = h("div", { class: "wbp-train-sight" }, bar, words, notes, list);
-  let asked = 0;
-  let seen = "";
-
-  function drawn(sequence) {
-    const begins = new Map(sequence.records.map((r) => [r.first, r]));
-    const last = new Map(sequence.records.map((r) => [r.last, r]));
-    const parts = [];
-    sequence.texts.forEach((text, n) => {
-      const record = begins.get(n);
-      const where = record ? `${record.source} · ${record.locator}` : "";
-      if (record) parts.push(h("span", { class: "wbp-train-record", title: clean(where) }, record.begins === "cut" ? h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record began before" }, "✂") : null, said(where, "wbp-train-where")));
-      if (sequence.ends.includes(n)) parts.push(h("span", { class: "wbp-train-end", role: "img", "aria-label": "the record ends" }, "■"), n + 1 < sequence.texts.length ? h("br") : null);
-      else parts.push(h("span", { class: `wbp-train-token${sequence.trained[n] ? " wbp-train-on" : ""}` }, clean(text).replaceAll("\n", "↵\n")));
-      if (last.get(n)?.ends === "cut") parts.push(h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record goes on" }, "✂"));
-    });
-    const whole = sequence.trained.reduce((sum, one) => sum + one, 0);
-    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${sequence.rank} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
-      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of rank ${sequence.rank}` }, h("bdi", {}, parts)));
-  }
-  async function ask() {
-    asked += 1;
-    const mine = asked;
-    element.classList.remove("wbp-train-refused");
-    words.textContent = list.firstChild ? words.textContent : "Working out the batch … text that was not tokenised yet takes a while.";
-    try {
-      const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
-      if (mine !== asked) return;
-      number.value = String(value.step); number.max = String(value.steps);
-      words.textContent = `${figure(value.trained)} of ${figure(value.tokens)} tokens trained; ${figure(value.cut)} of ${figure(value.records)} records cut. Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} sequences of ${figure(value.context + 1)} tokens on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;
-      notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
-      fill(list, value.sequences.map(drawn), value.total > value.sequences.length ? h("li", { class: "wbp-muted" }, `and ${figure(value.total - value.sequences.length)} more like these`) : null);
-    } catch (error) {
-      if (mine !== asked) return;
-      element.classList.add("wbp-train-refused");
-      words.textContent = clean(String(error.message || error)); notes.hidden = true; list.replaceChildren();
-    }
-  }
-  return { element, ask, need(what) { if (what !== seen) { seen = what; ask(); } } };
+// The same prompts before the first step and after the last, side by side; all steps are folded under it.
+function trainSamples(ctx, samples) {
+  if (!samples || !samples.steps.length) return null;
+  const { steps, rows } = samples;
+  const ends = steps.length > 1 ? [0, steps.length - 1] : [0];
+  const name = (row) => h("th", { scope: "row" }, said(row.prompt || "(nothing)"));
+  const line = (row, which) => h("tr", {}, name(row), which.map((n) => h("td", {}, trainMade(ctx, row, n, trainAt(steps[n])))));
+  const all = h("details", { class: "wbp-more wbp-train-steps" }, h("summary", {}, "All steps ", h("span", { class: "wbp-muted" }, figure(steps.length))));
+  all.addEventListener("toggle", () => { if (all.open && all.children.length === 1) all.append(trainTable("Samples by step", ["Prompt", ...steps.map(trainAt)], rows.map((row) => line(row, steps.map((s, n) => n))))); });
+  return h("section", { class: "wbp-block wbp-train-samples" }, h("h3", {}, "Before and after"), h("div", { class: "wbp-train-beforeafter" }, trainTable("Before and after", ["Prompt", ...ends.map((n) => trainAt(steps[n]))], rows.map((row) => line(row, ends)))), steps.length > 2 ? all : null);
 }
 
 function trainLog(ctx) {
@@ -151,7 +114,7 @@ function trainRanks(ctx) {
   const body = h("div", {});
   const element = h("section", { class: "wbp-block wbp-train-ranks" }, h("h3", {}, "Ranks"), body);
   let cells = [];
-  const columns = [["cpu", "CPU"], ["step", "A step"], ["wait", "of it, waiting for data"], ["memory", "Memory"], ["host", "Where"]];
+  const columns = [["cpu", "CPU"], ["step", "A step"], ["wait", "of it, waiting for data"], ["memory", "Memory"], ["power", "Power"], ["host", "Where"]];
   return { element, show() {
     const ranks = ctx.get("train").ranks || [];
     element.hidden = !ranks.length;
@@ -182,10 +145,11 @@ function trainLive(ctx, element) {
   const curves = trainCurves(ctx);
   const ranks = trainRanks(ctx);
   const log = trainLog(ctx);
+  const [verdict, controls, rankLogs, sweep] = [trainVerdict(ctx), trainControls(ctx), trainRankLogs(ctx), trainSweep(ctx)];
   const written = h("div", { class: "wbp-train-all", tabindex: "0", role: "region", "aria-label": "Samples" });
   const samples = h("section", { class: "wbp-block" }, h("h3", {}, "Samples"), written);
   const sight = trainSight(ctx, "run");
-  const progress = h("div", {}, happened, curves.elements, samples, ranks.element, log.element);
+  const progress = h("div", {}, controls.element, happened, sweep.element, curves.elements, verdict.element, samples, ranks.element, log.element, rankLogs.element);
   const seen = h("div", { hidden: true }, sight.element);
   const pair = trainPair(["Progress", "What the model sees"], (n) => {
     progress.hidden = n === 1; seen.hidden = n === 0;
@@ -195,17 +159,19 @@ function trainLive(ctx, element) {
   element.append(all);
   pair.choose(0);
   let run = null;
+  let known = null;
   let before = "";
 
   function status() {
     const now = ctx.get("status");
     all.hidden = !now.run;
-    if (now.run === run) return;
+    if (now.run === run) return void controls.show();
     run = now.run;
-    curves.close(); before = "";
-    if (run) curves.only(run, clean(now.name || run), ctx.get("live").curves || []);
+    curves.close(); before = ""; rankLogs.close();
+    if (run) curves.only(run, clean(now.name || run), ctx.get("live").curves || [], ctx.get("train").run === run ? ctx.get("train").words : null);
     if (!seen.hidden) sight.need(run);
     live(); state();
+    return undefined;
   }
   function live() {
     const now = ctx.get("live");
@@ -217,14 +183,18 @@ function trainLive(ctx, element) {
       before = text;
       const steps = [...new Set(list.map((s) => s.step))].sort((a, b) => b - a).slice(0, 4);
       fill(written, steps.map((step) => h("div", { class: "wbp-train-written" }, h("div", { class: "wbp-muted" }, step ? `step ${figure(step)}` : "before the first step"),
-        h("div", {}, list.filter((s) => s.step === step).map((s) => h("div", { class: "wbp-train-line" }, h("b", {}, said(s.prompt || "")), said(s.text || "")))))));
+        h("div", {}, list.filter((s) => s.step === step).map((s) => h("div", { class: "wbp-train-line" }, h("b", {}, said(s.prompt || "")), s.file ? trainSample(ctx, s, `${s.prompt || "sample"}, ${trainAt(s.step)}`) : null, said(s.text || "")))))));
     }
     log.show();
   }
   function state() {
     const now = ctx.get("train");
-    ranks.show();
     const mine = now.run === run;
+    if (mine && now.words && known !== run) {
+      known = run;
+      curves.only(run, clean(ctx.get("status").name || run), ctx.get("live").curves || [], now.words);
+    }
+    ranks.show(); verdict.show(); controls.show(); sweep.show();
     const words = mine ? (now.headline || []).join(" · ") : "";
     if (headline.textContent !== words) headline.textContent = clean(words);
     const list = mine ? now.marks || [] : [];
@@ -244,7 +214,7 @@ function trainLive(ctx, element) {
 }
 
 // Measures before the first step beside those after it.
-function trainGain(gain) {
+function trainGain(gain, measured) {
   if (!gain) return null;
   const better = gain.high < 0;
   const worse = gain.low > 0;
@@ -253,8 +223,8 @@ function trainGain(gain) {
     h("div", {}, h("div", { class: "wbp-muted" }, "before the first step"), h("div", { class: "wbp-train-big" }, gain.before.toFixed(3))),
     h("div", { class: "wbp-train-arrow", "aria-hidden": "true" }, "→"),
     h("div", {}, h("div", { class: "wbp-muted" }, "after the last"), h("div", { class: "wbp-train-big" }, gain.after.toFixed(3))),
-    h("div", { class: "wbp-train-difference" }, h("div", { class: better ? "wbp-train-better" : "wbp-train-unsure" }, `${better ? "✓" : worse ? "✕" : "○"} ${words}: ${gain.difference > 0 ? "+" : "−"}${Math.abs(gain.difference).toFixed(3)} bits a byte`),
-      h("div", { class: "wbp-muted" }, `95 % interval ${gain.low.toFixed(3)} to ${gain.high.toFixed(3)}, on the same ${figure(gain.windows)} windows of held-out text; fewer bits are better`.replaceAll("-", "−").replace("held−out", "held-out")))));
+    h("div", { class: "wbp-train-difference" }, h("div", { class: better ? "wbp-train-better" : "wbp-train-unsure" }, `${better ? "✓" : worse ? "✕" : "○"} ${words}: ${gain.difference > 0 ? "+" : "−"}${Math.abs(gain.difference).toFixed(3)} ${measured || ""}`),
+      h("div", { class: "wbp-muted" }, `95 % interval ${gain.low.toFixed(3)} to ${gain.high.toFixed(3)}, on the same ${figure(gain.windows)} held-out parts; less is better`.replaceAll("-", "−").replace("held−out", "held-out")))));
 }
 
 function trainCompare(ctx, curves, here) {
@@ -275,7 +245,7 @@ function trainCompare(ctx, curves, here) {
     if (!known.length) return void fill(list, h("p", { class: "wbp-muted" }, "There is no other run of train yet."));
     fill(list, known.map((o) => {
       const box = h("input", { type: "checkbox", class: "wbp-check", onchange: () => pick(o, box) });
-      return h("label", { class: "wbp-train-other" }, box, h("i", { class: "wbp-train-dot", style: `background:${shade(colourOf(o.run))}`, "aria-hidden": "true" }), said(o.name), h("span", { class: "wbp-muted" }, clean([o.when, o.state, o.bits ? `${o.bits} bits a byte` : ""].filter(Boolean).join(" · "))));
+      return h("label", { class: "wbp-train-other" }, box, h("i", { class: "wbp-train-dot", style: `background:${shade(colourOf(o.run))}`, "aria-hidden": "true" }), said(o.name), h("span", { class: "wbp-muted" }, clean([o.when, o.state, o.bits].filter(Boolean).join(" · "))));
     }));
   }
   function pick(other, box) {
@@ -290,7 +260,7 @@ function trainCompare(ctx, curves, here) {
     const line = (label, values) => h("tr", {}, h("th", { scope: "row" }, said(label)), values.map((v) => h("td", {}, said(v || "–"))));
     fill(table, h("div", { class: "wbp-scroll wbp-train-scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, h("table", { class: "wbp-table" }, h("caption", { class: "wbp-unseen" }, "Comparison"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, ""), value.runs.map(head))),
-      h("tbody", {}, line("bits a byte, held out", value.runs.map((r) => r.bits)), line("last loss", value.runs.map((r) => r.loss)), line("tokens", value.runs.map((r) => r.tokens)), line("took", value.runs.map((r) => r.seconds)), value.rows.map((r) => line(r.path, r.values))))),
+      h("tbody", {}, line("held out", value.runs.map((r) => r.bits)), line("last loss", value.runs.map((r) => r.loss)), line("trained", value.runs.map((r) => r.tokens)), line("took", value.runs.map((r) => r.seconds)), value.rows.map((r) => line(r.path, r.values))))),
       value.rows.length ? null : h("p", { class: "wbp-muted" }, "Their specs are the same."));
     return undefined;
   }
@@ -303,23 +273,33 @@ function trainCharted(ctx, element, results) {
   ctx.leave(() => curves.close());
   const here = results.run;
   element.append(h("section", { class: "wbp-block" }, h("h3", {}, "Curves"), curves.elements, trainCompare(ctx, curves, here)));
-  curves.only(here, clean(ctx.get("status").name || here), results.curves || []);
+  curves.only(here, clean(ctx.get("status").name || here), results.curves || [], results.words);
   curves.mark(results.marks || []);
+}
+
+function trainTrials(ctx, element) {
+  const sweep = trainSweep(ctx);
+  if (!ctx.get("train").sweep) return;
+  element.append(sweep.element);
+  sweep.show();
 }
 
 function trainResults(ctx, element, results) {
   if (!results.facts) return;
   const facts = h("dl", { class: "wbp-train-facts" }, results.facts.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, said(value), note ? h("div", { class: "wbp-muted" }, clean(note)) : null,
     name === "taught by" ? h("div", {}, button("Open the dataset", () => ctx.tell("dataset"), { class: "wbp-button wbp-link wbp-train-open" })) : null))));
-  element.append(h("section", { class: "wbp-block" }, facts), trainGain(results.gain) || "");
-  trainCharted(ctx, element, results);
-  element.append(trainSamples(results.samples) || "", results.card ? h("details", { class: "wbp-more" }, h("summary", {}, "Model card"), h("pre", { class: "wbp-pre", tabindex: "0" }, clean(results.card))) : "");
+  const costs = trainCosts(results.costs);
+  element.append(h("section", { class: "wbp-block" }, facts), costs ? h("details", { class: "wbp-more" }, h("summary", {}, "What it took"), costs) : "", trainGain(results.gain, results.words?.measured) || "");
+  trainTrials(ctx, element);
+  if ((results.curves || []).length) trainCharted(ctx, element, results);
+  element.append(trainSamples(ctx, results.samples) || "", results.card ? h("details", { class: "wbp-more" }, h("summary", {}, "Model card"), h("pre", { class: "wbp-pre", tabindex: "0" }, clean(results.card))) : "");
 }
 
 function trainLeft(ctx, element, results) {
+  trainTrials(ctx, element);
   if (!(results.curves || []).length) return;
   trainCharted(ctx, element, results);
-  element.append(trainSamples(results.samples) || "");
+  element.append(trainSamples(ctx, results.samples) || "");
 }
 
 function trainSpec(ctx, element) {
@@ -330,6 +310,7 @@ function trainSpec(ctx, element) {
   fold.addEventListener("toggle", now);
   ctx.on("edit", () => { clearTimeout(timer); timer = setTimeout(now, 600); });
   ctx.leave(() => clearTimeout(timer));
+  trainOwn(ctx, element);
   element.append(fold);
 }
 
