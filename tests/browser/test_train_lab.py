@@ -80,6 +80,9 @@ def test_a_training_is_watched_reloaded_stopped_resumed_and_compared(lab, place,
     assert "✓ it learned: −" in page.locator(".wbp-train-gain").inner_text()
     assert page.locator(".wbp-next button").inner_text() == "Assess this model"
     heads = page.locator(".wbp-train-samples thead th").all_inner_texts()
+    assert heads == ["Prompt", "before the first step", "step 400"]
+    page.locator(".wbp-train-steps summary").click()
+    heads = page.locator(".wbp-train-steps thead th").all_inner_texts()
     assert heads == ["Prompt", "before the first step", "step 100", "step 200", "step 300", "step 400"]
     page.locator(".wbp-train-compare summary").click()
     page.locator(".wbp-train-other", has_text="short").locator("input").check()
@@ -171,3 +174,53 @@ def test_axe_finds_nothing_and_a_narrow_page_needs_no_sideways_scrolling(lab, pl
     for view in ("Spec", "Live", "Results"):
         tab(lab, view)
         assert wide(lab) <= 1, view
+
+
+@pytest.fixture(scope="module")
+def swept(place) -> runs.Run:
+    """Two trials of a model of pictures."""
+    runs.submit({"word": "data", "name": "digits", "sources": [{"kind": "digits"}]}, place, place="here").wait()
+    return runs.run({"word": "train", "data": "digits", "name": "drawn", "epochs": 0.3, "hardware": {"ranks": 1, "threads": 1},
+                     "batch": {"sequences": 16}, "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50, "sample_steps": 4},
+                     "every": {"checkpoint": 20, "evaluate": 10, "sample": 10},
+                     "sweep": {"over": {"learning_rate": [3e-4, 1e-2]}, "how": "grid", "prune": False}}, place)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_trials_are_read_by_keyboard_and_opened_with_their_pictures(lab, place, swept, axe, theme):
+    page = lab.page
+    shows(lab, place, "swept", run=swept.id)
+    lab.theme(theme)
+    best = swept.result["best"]
+    line = page.locator(f".wbp-pane:visible .wb-trial[data-trial='{best['trial']}']")
+    line.focus()
+    assert "(the best)" in page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.locator(".wbp-pane:visible .wbp-train-sweep .wbp-sort", has_text="noise error").click()
+    first = page.locator(".wbp-pane:visible .wbp-train-sweep tbody tr").first
+    page.wait_for_selector(".wbp-pane:visible .wbp-train-sweep tbody tr:first-child >> text=the best")
+    assert axe(page) == [] and wide(lab) <= 1
+    first.locator("button", has_text="Open").click()
+    page.wait_for_selector(".wbp >> nth=1")
+    page.wait_for_function("() => [...document.querySelectorAll('.wbp-train-beforeafter img')].filter(i => i.naturalWidth > 8).length > 1")
+
+
+def test_a_run_at_work_is_told_from_the_page(lab, place):
+    page = lab.page
+    shows(lab, place, "told", spec={**SMALL, "name": "told", "tokens": 40_000 * 512})
+    page.locator(".wbp-run").click()
+    page.wait_for_selector(".wbp-train-verdict:visible", timeout=90_000)
+    assert "of a step" in page.locator(".wbp-train-verdict").inner_text() and page.locator(".wbp-train-bar").count() == 2
+    page.locator(".wbp-train-pause").click()
+    page.wait_for_selector(".wbp-train-pause >> text=Go on")
+    page.locator(".wbp-train-controls button", has_text="Stacks").click()
+    page.locator(".wbp-train-stacks summary").first.click()
+    assert "rank 1" in page.locator(".wbp-train-stacks").inner_text()
+    page.locator(".wbp-train-rate").fill("0.002")
+    page.locator(".wbp-train-controls button", has_text="Set").click()
+    page.wait_for_function("() => document.querySelector('.wbp-train-rate').placeholder === '0.002'")
+    page.locator(".wbp-train-pause").click()
+    page.wait_for_selector(".wbp-train-pause >> text=Pause")
+    page.locator(".wbp-train-ranklog summary").click()
+    page.wait_for_function("() => document.querySelector('.wbp-train-ranklog select').options.length === 2")
+    page.locator(".wbp-stop").click()
+    state(lab, "stopped")

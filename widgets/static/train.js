@@ -84,7 +84,7 @@ function trainSamples(ctx, samples) {
   if (!samples || !samples.steps.length) return null;
   const { steps, rows } = samples;
   const ends = steps.length > 1 ? [0, steps.length - 1] : [0];
-  const name = (row) => h("th", { scope: "row" }, said(row.prompt || "(nothing)"));
+  const name = (row) => h("th", { scope: "row" }, said(row.prompt || (row.files ? "pictures" : "(nothing)")));
   const line = (row, which) => h("tr", {}, name(row), which.map((n) => h("td", {}, trainMade(ctx, row, n, trainAt(steps[n])))));
   const all = h("details", { class: "wbp-more wbp-train-steps" }, h("summary", {}, "All steps ", h("span", { class: "wbp-muted" }, figure(steps.length))));
   all.addEventListener("toggle", () => { if (all.open && all.children.length === 1) all.append(trainTable("Samples by step", ["Prompt", ...steps.map(trainAt)], rows.map((row) => line(row, steps.map((s, n) => n))))); });
@@ -114,11 +114,14 @@ function trainRanks(ctx) {
   const body = h("div", {});
   const element = h("section", { class: "wbp-block wbp-train-ranks" }, h("h3", {}, "Ranks"), body);
   let cells = [];
-  const columns = [["cpu", "CPU"], ["step", "A step"], ["wait", "of it, waiting for data"], ["memory", "Memory"], ["power", "Power"], ["host", "Where"]];
+  const every = [["cpu", "CPU"], ["step", "A step"], ["wait", "of it, waiting for data"], ["memory", "Memory"], ["power", "Power"], ["host", "Where"]];
+  let columns = [];
   return { element, show() {
     const ranks = ctx.get("train").ranks || [];
     element.hidden = !ranks.length;
-    if (cells.length !== ranks.length) {
+    const known = every.filter(([name]) => name !== "power" || ranks.some((r) => r.power));
+    if (cells.length !== ranks.length || columns.length !== known.length) {
+      columns = known;
       cells = ranks.map(() => columns.map(([name]) => h("td", { class: name === "host" ? null : "wbp-number" })));
       fill(body, trainTable("Ranks", ["Rank", ...columns.map(([name, label]) => (name === "host" ? label : [label]))], ranks.map((r, n) => h("tr", {}, h("th", { scope: "row" }, figure(r.rank)), cells[n]))));
     }
