@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from .drawing import COLOURS, Markup, escape, number
@@ -54,12 +55,12 @@ def coordinates_svg(rows: Sequence[Mapping[str, Any]], measure: str) -> Markup:
     paths = list(dict.fromkeys(p for r in shown for p in r["values"]))
     axes = [_Axis(p, [r["values"].get(p) for r in shown]) for p in paths] + [_Axis(measure, [r["value"] for r in shown])]
     gap = (WIDTH - _LEFT - _RIGHT) / max(1, len(axes) - 1)
-    parts = [axis.drawn(_LEFT + n * gap, n == len(axes) - 1) for n, axis in enumerate(axes)]
-    best = best_of(rows)
+    parts, best = [], best_of(rows)
     for row in sorted(shown, key=lambda r: r["trial"] == best):
         values = [*(row["values"].get(p) for p in paths), row["value"]]
         points = " ".join(f"{_LEFT + n * gap:.1f},{axis.place(v):.1f}" for n, (axis, v) in enumerate(zip(axes, values, strict=True)))
         parts.append(_line(row, points, measure, row["trial"] == best))
+    parts += [axis.drawn(_LEFT + n * gap, n == len(axes) - 1) for n, axis in enumerate(axes)]  # their words stand above the lines
     spoken = f"Parallel coordinates of {len(shown)} trials over {', '.join([*paths, measure])}"
     if best is not None:
         spoken += "; the best is " + in_words(next(r for r in shown if r["trial"] == best), measure)
@@ -97,6 +98,7 @@ class _Axis:
         self.name = name
         given = [v for v in values if v is not None]
         self.numeric = all(_finite(v) for v in given)
+        self.values = sorted(set(given)) if self.numeric else []
         self.names = [] if self.numeric else sorted({_word(v) for v in given})
         self.low, self.high = (min(given), max(given)) if self.numeric and given else (0, max(1, len(self.names) - 1))
         self.log = self.numeric and self.low > 0 and self.high / self.low >= 20
@@ -118,19 +120,23 @@ class _Axis:
         ticks = ""
         for value, said in self._ticks():
             y = self.place(value)
-            ticks += (f'<line x1="{x - 3:.1f}" x2="{x + 3:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor"/>'
+            ticks += (f'<line x1="{x - 3:.1f}" x2="{x + 3:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" stroke-width="1"/>'
                       f'<text x="{x + aside:.1f}" y="{y + 3.5:.1f}" text-anchor="{anchor}" font-size="11" '
                       f'fill="currentColor">{escape(said[:18])}</text>')
         title = self.name if len(self.name) <= 22 else f"…{self.name[-21:]}"
-        return (f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" stroke="currentColor" stroke-opacity=".6"/>{ticks}'
+        return (f'<g pointer-events="none" style="paint-order:stroke" stroke-width="3" stroke="var(--jp-layout-color1, Canvas)">'
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" stroke="currentColor" stroke-width="1" '
+                f'stroke-opacity=".6"/>{ticks}'
                 f'<text x="{x:.1f}" y="14" text-anchor="middle" font-size="11" font-weight="600" '
-                f'fill="currentColor">{escape(title)}</text>')
+                f'fill="currentColor">{escape(title)}</text></g>')
 
     def _ticks(self) -> list[tuple[Any, str]]:
         if not self.numeric:
             return [(n, n) for n in self.names]
         if self.high <= self.low:
             return [(self.low, _word(self.low))]
+        if len(self.values) <= _TICKS + 1 and all(self.place(a) - self.place(b) >= 14 for a, b in pairwise(self.values)):
+            return [(v, _word(v)) for v in self.values]
         steps = [n / (_TICKS - 1) for n in range(_TICKS)]
         values = [self.low * (self.high / self.low) ** s if self.log else self.low + s * (self.high - self.low) for s in steps]
         return [(v, _word(v)) for v in values]

@@ -198,6 +198,7 @@ function trainLive(ctx, element) {
       curves.only(run, clean(ctx.get("status").name || run), ctx.get("live").curves || [], now.words);
     }
     ranks.show(); verdict.show(); controls.show(); sweep.show();
+    rankLogs.element.hidden = mine && Boolean(now.sweep);
     const words = mine ? (now.headline || []).join(" · ") : "";
     if (headline.textContent !== words) headline.textContent = clean(words);
     const list = mine ? now.marks || [] : [];

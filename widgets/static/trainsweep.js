@@ -30,7 +30,7 @@ export function trainSweep(ctx) {
     fill(drawn, markup(sweep.svg));
     if (kept !== null) drawn.querySelector(`[data-trial="${CSS.escape(kept)}"]`)?.focus();
     const best = sweep.rows.find((r) => r.trial === sweep.best);
-    words.textContent = best ? clean(`Best so far: trial ${best.trial} with ${figure(best.value)} ${sweep.measured}, ${Object.entries(best.values).map(([k, v]) => `${k.replaceAll("_", " ")} ${typeof v === "number" ? figure(v, 3) : v}`).join(", ")}`) : "No trial has come to its end yet.";
+    words.textContent = best ? clean(`${ctx.get("status").active ? "Best so far" : "Best"}: trial ${best.trial} with ${figure(best.value)} ${sweep.measured}, ${Object.entries(best.values).map(([k, v]) => `${k.replaceAll("_", " ")} ${typeof v === "number" ? figure(v, 3) : v}`).join(", ")}`) : "No trial has come to its end yet.";
     if (table === null || paths !== sweep.paths.join("|") || run !== now.run) { paths = sweep.paths.join("|"); make(sweep); } else table.load();
     before = text; run = now.run;
   } };
