@@ -11,6 +11,8 @@ from workbench.errors import WorkbenchError
 from workbench.registry import Registry
 from workbench.workspace import Workspace
 
+from .faring import energy
+
 if TYPE_CHECKING:
     from workbench.runs import Run
 
@@ -90,12 +92,16 @@ def plan_text(found: Run | None, estimate: dict[str, Any]) -> str:
         return "Is there already: it will be shown, not repeated" if entry.state == "done" else f"Is {entry.state} already"
     parts = []
     for name, value in estimate.items():
-        if isinstance(value, dict | list) or value is None or name == "step_seconds":
+        if isinstance(value, dict | list) or value is None or name in ("step_seconds", "cores") or (name == "gpus" and not value):
             continue
         if name in ("seconds", "time"):
             parts.insert(0, f"about {duration(float(value))}")
         elif name == "memory":
             parts.append(size(value))
+        elif name == "kwh":
+            parts.append(energy(value) or "no energy")
+        elif name == "money":
+            parts.append(f"{value:,.2f} at the settings' prices")
         elif name == "trial_seconds":
             parts.append(f"tried in {duration(float(value))}")
         elif name == "tried":

@@ -359,11 +359,18 @@ def _objectives() -> tuple[Any, ...]:
 
 
 def _whole(entry: Entry) -> dict[str, Any]:
-    """The spec of a run with its defaults."""
+    """The spec of a run with its defaults, and those of its objective."""
     try:
-        return spec_class(entry.word).load(entry.spec).to_dict()
+        spec = spec_class(entry.word).load(entry.spec)
     except SpecError:  # a run of another workbench is compared as it stands
         return entry.spec
+    found = spec.to_dict()
+    for path, attribute in OWN.items():
+        *above, name = path.split(".")
+        place = found[above[0]] if above else found
+        if place.get(name) is None and not (path == "epochs" and spec.objective.kind == "pretrain"):
+            place[name] = getattr(spec.objective, attribute)
+    return found
 
 
 def _offered(entry: Entry) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_what_it_will_take_is_tried_aside_and_remembered(panel):
     page.ask("put", path=["seed"], value=5)  # the page is answered while the trial goes on
     page.ask("undo")
     until(lambda: "tried" in train.plan.get("text", ""))
-    assert re.match(r"about [\d.]+ m?s.*, [\d.]+ MB, \d+ steps of [\d.]+ m?s, [\d,]+ tokens, (as )?tried ", train.plan["text"])
+    assert re.match(r"about [\d.]+ m?s.*, [\d.]+ MB, \d+ steps of [\d.]+ m?s, [\d,]+ tokens, (as )?tried .* m?Wh$", train.plan["text"])
     alike = panel({**SMALL, "model": {**SMALL["model"], "context": 48}, "learning_rate": 2e-3, "name": "alike"})
     until(lambda: "as tried" in alike.plan.get("text", ""))
 
