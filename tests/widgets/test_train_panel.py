@@ -15,7 +15,7 @@ from widgets.still import picture
 from widgets.train import told
 from workbench import runs
 from workbench.journal import Journal
-from workbench.train import checkpoints
+from workbench.train import checkpoints, saving, shards
 from workbench.workspace import Workspace
 
 SMALL = {"data": "docs", "name": "small", "model": {"size": "100K", "vocabulary": 512, "context": 64}, "tokens": 300 * 512,
@@ -145,9 +145,9 @@ def test_a_failure_says_where_why_and_what_next(panel, live):
     run.stop()
     run.wait(60, check=False)
     path, _ = checkpoints.newest(run.directory / "checkpoints")
-    state = checkpoints.load(path)
+    state = shards.load(path)
     next(iter(state["state_dict"].values())).fill_(float("nan"))
-    checkpoints.save(state, path)
+    saving.save(state, path.parent, checkpoints.step_of(path))
     train = panel(run=run.id)
     Page(train).ask("resume")
     until(lambda: train.status["state"] == "failed")
