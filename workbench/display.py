@@ -243,7 +243,8 @@ def run_html(run: Run) -> str:
 
 def trials_html(run: Run) -> Markup:
     """Trials of a sweep as parallel coordinates and as a table, the best first; nothing where it is none."""
-    rows = trial_rows([{"value": e.value, **e.data} for e in run.events(kinds=("mark",)) if e.name == "trial"]) if run.entry.spec.get("sweep") else []
+    marks = run.events(kinds=("mark",)) if run.entry.spec.get("sweep") else []
+    rows = trial_rows([{"value": e.value, **e.data} for e in marks if e.name == "trial"])
     if not rows:
         return Markup("")
     measure = (run.result or {}).get("measure") or "value"
