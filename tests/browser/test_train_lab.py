@@ -82,6 +82,7 @@ def test_a_training_is_watched_reloaded_stopped_resumed_and_compared(lab, place,
     heads = page.locator(".wbp-train-samples thead th").all_inner_texts()
     assert heads == ["Prompt", "before the first step", "step 400"]
     page.locator(".wbp-train-steps summary").click()
+    page.wait_for_selector(".wbp-train-steps thead th")
     heads = page.locator(".wbp-train-steps thead th").all_inner_texts()
     assert heads == ["Prompt", "before the first step", "step 100", "step 200", "step 300", "step 400"]
     page.locator(".wbp-train-compare summary").click()

@@ -16,7 +16,7 @@ function trainBar(parts, rank) {
 // What it was estimated to take beside what it has taken.
 export function trainCosts(rows) {
   if (!rows || !rows.length) return null;
-  return h("div", { class: "wbp-train-costs" }, trainTable("What it takes", ["", ["Estimated"], ["So far"]], rows.map(([name, before, now]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "wbp-number" }, clean(before)), h("td", { class: "wbp-number" }, clean(now))))));
+  return h("div", { class: "wbp-train-costs" }, trainTable("What it takes", ["What", ["Estimated"], ["So far"]], rows.map(([name, before, now]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "wbp-number" }, clean(before)), h("td", { class: "wbp-number" }, clean(now))))));
 }
 
 // The verdict in words with what to do, its figures per rank, and the costs beside it.
