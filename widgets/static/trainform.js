@@ -7,7 +7,7 @@ import { makeRow } from "./form.js";
 EDITORS.union = (ctx, field, path, at) => {
   const usual = (field.default || {})[field.tag];
   let now = null;
-  const select = h("select", { id: at.id, class: "wbp-input wbp-select", "aria-labelledby": at.labelledBy, "aria-describedby": at.describedBy, onchange: () => {
+  const select = h("select", { id: at.id, class: "wbp-input wbp-select", "aria-label": clean(field.label), onchange: () => {
     const variant = field.variants[select.selectedIndex - (field.optional ? 1 : 0)];
     if (!variant) return void at.reset();
     const kept = Object.fromEntries(Object.entries(now || {}).filter(([k]) => variant.fields.some((f) => f.name === k)));
