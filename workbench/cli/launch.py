@@ -112,7 +112,10 @@ def result(run: Run) -> None:
         say(f"next: workbench train --data {made['dataset']}")
     elif "model" in made:
         _measures(output)
-        say(f"next: workbench assess {made['model']}, or workbench serve {made['model']}")
+        if getattr(output, "makes", "text") == "text":
+            say(f"next: workbench assess {made['model']}, or workbench serve {made['model']}")
+        else:
+            say(f'it made {output.path / "samples.png"}; next, in Python: Model.open("{made["model"]}").load().generate(8)')
     elif "assessment" in made and made.get("passed"):
         say(f"next: workbench models alias {entry.spec['model']} production, or workbench serve {entry.spec['model'].partition('@')[0]}")
     elif "monitor" in made:
