@@ -177,7 +177,7 @@ class TrainPanel(Panel):
     @slow
     def ask_sight(self, step: int = 1, of: str = "spec") -> dict[str, Any]:
         """The batch of a step, of the spec as it stands or of the run that is shown; worked out in a process of its own."""
-        from workbench.train.sight import look
+        from workbench.train.reading.sight import look
 
         if of == "run" and self.watch is not None:
             entry = self.watch.entry

@@ -27,8 +27,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from workbench import model as models
-from workbench.train import memory, saving
-from workbench.train.neighbour import Copies
+from workbench.train.state import memory, saving
+from workbench.train.state.neighbour import Copies
 
 SEQUENCES, CONTEXT, VOCABULARY = 1, 128, 16_384
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from workbench import runs
 from workbench.dataset import Dataset
 from workbench.model import learn_tokenizer, llama_config, new_llama, save_tokenizer
-from workbench.train import answers
-from workbench.train.answers import Samples
 from workbench.train.plan import planned
+from workbench.train.reading import answers
+from workbench.train.reading.answers import Samples
 from workbench.train.spec import TrainSpec
 from workbench.workspace import Workspace
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from workbench import runs
 from workbench.dataset import Dataset
 from workbench.train.plan import planned
+from workbench.train.reading.tokens import cached
 from workbench.train.spec import TrainSpec
-from workbench.train.tokens import cached
 from workbench.workspace import Workspace
 
 SCRIPT = Path(__file__).resolve().parents[1] / "train" / "under_torchrun.py"

@@ -30,9 +30,9 @@ from workbench.model import learn_tokenizer
 from workbench.train import callbacks, fit
 from workbench.train.objective import schedule
 from workbench.train.plan import planned
+from workbench.train.reading.tokens import Tokens
 from workbench.train.spec import TrainSpec
 from workbench.train.strategy import DDP_OPTIONS
-from workbench.train.tokens import Tokens
 
 WARM, STEPS = 20, 80
 """Steps before the clock, and steps on it."""

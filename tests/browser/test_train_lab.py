@@ -12,7 +12,7 @@ from workbench import runs
 from workbench.dataset import drop_schema, record_schema, write_dataset
 from workbench.events import Events
 from workbench.journal import Journal
-from workbench.train.sight import first_batch
+from workbench.train.reading.sight import first_batch
 from workbench.train.spec import TrainSpec
 from workbench.workspace import Workspace
 

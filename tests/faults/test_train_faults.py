@@ -38,7 +38,7 @@ def live(tmp_path_factory) -> Iterator[Workspace]:
 def leased(workspace: Workspace) -> tuple[set[str], set[str], set[str]]:
     """Runs that hold workers, that have a place in the queue, that wait for workers."""
     def read(dask_scheduler):
-        from workbench.train.leases import Leases
+        from workbench.train.ranks.leases import Leases
 
         found = Leases.of(dask_scheduler)
         return {lease.run for lease in found.held.values()}, set(found.places), set(found.wanted)

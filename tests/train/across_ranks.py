@@ -22,10 +22,10 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.fsdp import fully_shard
 
-from workbench.train import checkpoints, shards
-from workbench.train.keeper import Keeper
-from workbench.train.neighbour import Copies, meet
-from workbench.train.states import ShardedStates
+from workbench.train.state import checkpoints, shards
+from workbench.train.state.keeper import Keeper
+from workbench.train.state.neighbour import Copies, meet
+from workbench.train.state.states import ShardedStates
 from workbench.train.strategy import RankDDP, RankEnvironment
 
 

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from workbench.model import learn_tokenizer
 from workbench.train import fit
 from workbench.train.plan import planned
+from workbench.train.reading.tokens import Tokens
 from workbench.train.spec import TrainSpec
-from workbench.train.tokens import Tokens
 
 STEPS = 4
 WAYS: dict[str, dict[str, Any]] = {

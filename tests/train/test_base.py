@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from workbench.errors import NotFoundError, SourceError, UnsafeFileError
 from workbench.model import Model, write_model
-from workbench.train import base as bases
 from workbench.train.objectives.tuned import adapted, loaded
+from workbench.train.reading import base as bases
 from workbench.workspace import Workspace
 
 

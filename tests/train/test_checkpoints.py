@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from workbench.errors import StorageError
 from workbench.storage import canonical_json
-from workbench.train import checkpoints, saving, shards
-from workbench.train.keeper import Keeper
+from workbench.train.state import checkpoints, saving, shards
+from workbench.train.state.keeper import Keeper
 
 STATE = {"state_dict": {"w": torch.arange(600.0).reshape(20, 30), "half": torch.arange(2000).to(torch.bfloat16), "n": torch.tensor(3)},
          "global_step": 7, "loops": {"a": [1, 2.5, "x", None, (1, 2)], 3: True},
@@ -145,7 +145,7 @@ def test_the_rule_says_which_stay(tmp_path):
 KILLED = """
 import sys, torch
 from pathlib import Path
-from workbench.train import saving
+from workbench.train.state import saving
 state, saver = {"w": torch.zeros(3_000_000)}, saving.Saver(Path(sys.argv[1]), keep={"last": 2})
 for step in range(1, 1000):
     saver.save(state | {"step": step}, step)

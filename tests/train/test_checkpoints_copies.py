@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from workbench.errors import StorageError
-from workbench.train import checkpoints, memory, neighbour, shards
-from workbench.train.neighbour import Copies, furthest
+from workbench.train.state import checkpoints, memory, neighbour, shards
+from workbench.train.state.neighbour import Copies, furthest
 
 
 def state(step: int) -> dict:

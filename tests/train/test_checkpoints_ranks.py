@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from workbench.errors import StorageError
-from workbench.train import checkpoints, saving, shards
+from workbench.train.state import checkpoints, saving, shards
 
 
 @pytest.fixture(scope="module")

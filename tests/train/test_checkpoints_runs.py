@@ -17,7 +17,7 @@ from workbench import runs
 from workbench.cli.app import app
 from workbench.errors import SpecError
 from workbench.journal import Journal
-from workbench.train import checkpoints, memory, saving
+from workbench.train.state import checkpoints, memory, saving
 
 
 def marks(run, name: str) -> list[dict]:

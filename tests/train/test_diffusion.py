@@ -9,8 +9,8 @@ from workbench import pictures, runs
 from workbench.errors import SourceError
 from workbench.model import Model
 from workbench.train.objectives.diffusion import UNLABELLED, Diffusion
-from workbench.train.pixels import make, refuse
 from workbench.train.plan import planned
+from workbench.train.reading.pixels import make, refuse
 from workbench.train.spec import TrainSpec
 
 SMALL = {"kind": "diffusion", "width": 8, "noise_steps": 20, "sample_steps": 3}

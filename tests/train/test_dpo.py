@@ -12,11 +12,11 @@ from answered import asked, base_in, pair_data, written
 from workbench import runs
 from workbench.dataset import Dataset
 from workbench.errors import SourceError
-from workbench.train import answers, sight
-from workbench.train import base as bases
 from workbench.train.fit import objective
 from workbench.train.objectives.tuned import loaded
 from workbench.train.plan import planned
+from workbench.train.reading import answers, sight
+from workbench.train.reading import base as bases
 from workbench.train.spec import TrainSpec
 from workbench.workspace import Workspace
 

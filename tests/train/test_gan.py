@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from workbench.train.objectives.gan import BETAS, Gan, distance
-from workbench.train.pixels import make
 from workbench.train.plan import planned
+from workbench.train.reading.pixels import make
 from workbench.train.spec import TrainSpec
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from workbench import cluster
 from workbench.errors import ClusterError
-from workbench.train.gang import Gang, RankError, RankLost
-from workbench.train.watch import FROZEN, LINK, SILENCE, Watch
+from workbench.train.ranks.gang import Gang, RankError, RankLost
+from workbench.train.ranks.watch import FROZEN, LINK, SILENCE, Watch
 
 TARGETS = '''
 import os, time
@@ -156,7 +156,7 @@ def test_a_lease_ends_with_the_process_that_held_it(live):
     import sys
 
     code = ("import sys, os; from pathlib import Path; from workbench import cluster; from workbench.workspace import Workspace\n"
-            "from workbench.train.gang import Gang; live = Workspace(sys.argv[1])\n"
+            "from workbench.train.ranks.gang import Gang; live = Workspace(sys.argv[1])\n"
             "made = Gang(cluster.connect(live), 2, run='short', attempt=1, logs=live.path('logs', 'short')).__enter__()\n"
             "made.claim(); print('held', flush=True); sys.stdin.read()")
     process = subprocess.Popen([sys.executable, "-c", code, str(live.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

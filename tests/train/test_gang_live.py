@@ -11,8 +11,8 @@ import pytest
 from test_gang import ended
 
 from workbench import cluster
-from workbench.train import watch
-from workbench.train.gang import Gang, RankError, RankLost
+from workbench.train.ranks import watch
+from workbench.train.ranks.gang import Gang, RankError, RankLost
 
 TARGETS = '''
 import os, time
@@ -180,7 +180,7 @@ def test_a_frozen_rank_is_lost_and_the_gang_begins_again(gang, monkeypatch):
 
 def test_a_worker_that_falls_silent_is_lost_and_given_to_nobody_until_it_is_heard_of_again(live, gang, monkeypatch):
     def hurry(seconds: float, dask_scheduler=None) -> float:
-        from workbench.train import leases
+        from workbench.train.ranks import leases
 
         before, leases.HEARD = leases.HEARD, seconds
         return before

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from workbench import cluster
-from workbench.train import gang as gangs
-from workbench.train import leases
-from workbench.train.gang import Gang
+from workbench.train.ranks import gang as gangs
+from workbench.train.ranks import leases
+from workbench.train.ranks.gang import Gang
 
 TARGETS = '''
 import time
@@ -129,7 +129,7 @@ def test_first_come_first_served_and_who_gives_up_leaves_no_trace(live, gang):
 
 def test_a_run_that_needs_more_than_there_is_blocks_nobody_for_long(live, gang):
     def hurry(seconds: float, dask_scheduler=None) -> float:
-        from workbench.train import leases
+        from workbench.train.ranks import leases
 
         before, leases.COMING = leases.COMING, seconds
         return before

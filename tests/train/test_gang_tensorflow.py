@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from workbench import cluster
-from workbench.train.gang import Gang, RankError, RankLost
+from workbench.train.ranks.gang import Gang, RankError, RankLost
 
 HERE = Path(__file__).resolve()
 SCRIPT = HERE.with_name("tensorflow_mirrored.py")

@@ -13,7 +13,7 @@ import torch
 from workbench import runs
 from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
 from workbench.model import Model, load_weights
-from workbench.train import checkpoints
+from workbench.train.state import checkpoints
 
 BORING = "lightning.pytorch.demos.boring_classes"
 NETS = '''

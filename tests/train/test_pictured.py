@@ -11,7 +11,7 @@ from workbench import pictures, runs
 from workbench.cli.app import run_app
 from workbench.errors import SourceError, SpecError
 from workbench.model import Model
-from workbench.train import checkpoints
+from workbench.train.state import checkpoints
 
 DIGITS = {"word": "data", "name": "digits", "sources": [{"kind": "digits"}]}
 KINDS = {"diffusion": {"objective": {"kind": "diffusion", "width": 8, "noise_steps": 50, "sample_steps": 4}, "epochs": 0.9},

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.train.objective import schedule
-from workbench.train.order import Share
-from workbench.train.windows import Windows
+from workbench.train.reading.order import Share
+from workbench.train.reading.windows import Windows
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**31))
 

@@ -9,8 +9,8 @@ import sys
 ROUNDS = '''
 import os, random, sys, threading, time
 from multiprocessing import Pipe
-from workbench.train.agreement import Agreement
-from workbench.train.rank import Control
+from workbench.train.ranks.agreement import Agreement
+from workbench.train.ranks.rank import Control
 
 
 def train(control, barrier, pause, ended, took):

@@ -17,8 +17,8 @@ from workbench.driver import runner
 from workbench.errors import RunFailedError
 from workbench.events import Events
 from workbench.journal import Journal
-from workbench.train import checkpoints
 from workbench.train.gain import gained
+from workbench.train.state import checkpoints
 
 
 def reach(run: runs.Run, step: int) -> None:

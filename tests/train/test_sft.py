@@ -11,15 +11,15 @@ from answered import ASKED, COLOURS, asked, base_in, chat_data, written
 from workbench import runs
 from workbench.errors import RunFailedError, SourceError, SpecError
 from workbench.serve.text import Language
-from workbench.train import answers, sight
-from workbench.train import base as bases
-from workbench.train.answers import Answers, Samples
 from workbench.train.fit import objective
 from workbench.train.objectives.tuned import loaded
-from workbench.train.order import Share
 from workbench.train.plan import planned
+from workbench.train.reading import answers, sight
+from workbench.train.reading import base as bases
+from workbench.train.reading.answers import Answers, Samples
+from workbench.train.reading.order import Share
+from workbench.train.reading.turns import Template
 from workbench.train.spec import TrainSpec
-from workbench.train.turns import Template
 from workbench.workspace import Workspace
 
 MARKED = ("{{ bos_token }}{% for m in messages %}{{ m['role'] }}:{% if m['role'] == 'assistant' %}{% generation %} {{ m['content'] }}"

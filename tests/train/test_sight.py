@@ -13,7 +13,7 @@ from workbench import runs
 from workbench.dataset import Dataset, drop_schema, record_id, record_schema, write_dataset
 from workbench.errors import RunFailedError, SourceError
 from workbench.model import learn_tokenizer, save_tokenizer
-from workbench.train import sight, tokens
+from workbench.train.reading import sight, tokens
 from workbench.train.spec import TrainSpec
 
 

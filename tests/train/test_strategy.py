@@ -11,8 +11,8 @@ import torch.distributed as dist
 from lightning.fabric.utilities import distributed as lightning_distributed
 from lightning.pytorch.strategies import DDPStrategy
 
-from workbench.train import checkpoints, saving
-from workbench.train.states import dumped
+from workbench.train.state import checkpoints, saving
+from workbench.train.state.states import dumped
 from workbench.train.strategy import RankDDP, RankEnvironment
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from workbench import runs
 from workbench.errors import SourceError
-from workbench.train.mixture import BLOCK, Mixture
-from workbench.train.order import NearOrder
-from workbench.train.streaming import Streamed, published
-from workbench.train.windows import Windows
+from workbench.train.reading.mixture import BLOCK, Mixture
+from workbench.train.reading.order import NearOrder
+from workbench.train.reading.streaming import Streamed, published
+from workbench.train.reading.windows import Windows
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.dataset import Dataset
-from workbench.train import tokens
+from workbench.train.reading import tokens
 from workbench.workspace import Workspace
 
 

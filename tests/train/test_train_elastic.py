@@ -11,8 +11,8 @@ import pytest
 from workbench import cluster, runs
 from workbench.errors import SpecError
 from workbench.spec import load_spec
-from workbench.train import gang as gangs
-from workbench.train.gang import Gang
+from workbench.train.ranks import gang as gangs
+from workbench.train.ranks.gang import Gang
 
 
 def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkeypatch):

@@ -20,10 +20,10 @@ from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecErr
 from workbench.events import Event
 from workbench.model import load_weights
 from workbench.tracking import EXPERIMENT, connect
-from workbench.train import checkpoints, saving, shards
 from workbench.train.plan import planned
+from workbench.train.reading.tokens import cached
 from workbench.train.spec import TrainSpec
-from workbench.train.tokens import cached
+from workbench.train.state import checkpoints, saving, shards
 
 
 def marks(run: runs.Run, name: str) -> list[dict]:

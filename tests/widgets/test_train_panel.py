@@ -15,7 +15,7 @@ from widgets.still import picture
 from widgets.train import told
 from workbench import runs
 from workbench.journal import Journal
-from workbench.train import checkpoints, saving, shards
+from workbench.train.state import checkpoints, saving, shards
 from workbench.workspace import Workspace
 
 SMALL = {"data": "docs", "name": "small", "model": {"size": "100K", "vocabulary": 512, "context": 64}, "tokens": 300 * 512,

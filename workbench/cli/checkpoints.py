@@ -16,7 +16,7 @@ def checkpoints(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A tra
     from ..drawing import ago
     from ..drawing import size as in_bytes
     from ..runs import attach
-    from ..train.checkpoints import table
+    from ..train.state.checkpoints import table
 
     run = attach(run_id)
     rows = table(run.directory / "checkpoints")

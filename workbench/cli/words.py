@@ -212,7 +212,7 @@ def _shares(what: list[str]) -> list[dict[str, Any]]:
 
 def _show_batch(spec: Any, *, as_json: bool) -> None:
     """The first batch: counts, then each sequence, with what is only given in brackets and cuts as scissors."""
-    from ..train.sight import first_batch
+    from ..train.reading.sight import first_batch
     from ..workspace import Workspace
     from .screen import print_json, say
 

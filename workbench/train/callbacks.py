@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from ..errors import WorkbenchError
 from . import parallel
-from .rank import Control
+from .ranks.rank import Control
 
 REPORT_SECONDS = 0.25
 

@@ -98,7 +98,8 @@ Held out (validation split): {measured}{_last(metrics.get("loss"))}
 def _judged(kind: str, name: str) -> str:
     if kind in ("gan", "diffusion"):
         return "Not assessed: the workbench's probes measure text. Look at `samples.png`, and at what it makes beside its dataset."
-    return f"Not assessed yet. Run `workbench assess {name}` for memorisation, personal data, group differences and the verdict of the policy."
+    return (f"Not assessed yet. Run `workbench assess {name}` for memorisation, personal data, group differences and the verdict of the "
+            "policy.")
 
 
 def _samples(kind: str, plan: dict[str, Any]) -> str:

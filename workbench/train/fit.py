@@ -11,14 +11,15 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from . import callbacks, checkpoints, devices, estimate, guest, live, memory, neighbour, parallel
-from .keeper import Keeper
+from . import callbacks, devices, estimate, guest, live, parallel
 from .objective import Objective, spaced
 from .objectives import KINDS
-from .rank import Control
+from .ranks.rank import Control
+from .reading.windows import digest_rows
+from .state import checkpoints, memory, neighbour
+from .state.keeper import Keeper
 from .strategy import quiet, strategy
 from .vitals import Vitals
-from .windows import digest_rows
 
 
 def objective(plan: dict[str, Any], rank: int = 0, world: int = 1) -> Any:

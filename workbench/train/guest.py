@@ -16,10 +16,10 @@ import torch.distributed as dist
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from . import callbacks, estimate, live, vitals
-from .control import Control
-from .keeper import Keeper
 from .objectives.own import Own
-from .states import ORIGIN
+from .ranks.control import Control
+from .state.keeper import Keeper
+from .state.states import ORIGIN
 from .strategy import RankDDP, quiet
 
 

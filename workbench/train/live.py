@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from .control import Control
+from .ranks.control import Control
 
 
 class Changes(pl.Callback):

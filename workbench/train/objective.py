@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from . import parallel
 from .muon import Muon
-from .order import Share
+from .reading.order import Share
 
 LAST_RATE = 0.0
 """Share of the largest learning rate that the schedule ends on."""

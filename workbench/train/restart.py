@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..journal import ENDED, Journal
-from . import changes, checkpoints, memory
-from .branch import begin
-from .gang import HANG, Gang, RankError, RankLost
+from . import changes
+from .ranks.gang import HANG, Gang, RankError, RankLost
 from .recorder import BEFORE, Recorder
+from .state import checkpoints, memory
+from .state.branch import begin
 
 if TYPE_CHECKING:
     from ..driver import RunContext

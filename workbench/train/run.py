@@ -13,12 +13,13 @@ from ..dataset import Dataset
 from ..errors import ClusterError, SpecError
 from ..registry import Registry
 from ..workspace import Workspace
-from . import checkpoints, devices
-from .agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
-from .branch import branched, branched_at
+from . import devices
 from .cost import Rates, refuse_unpriced
 from .objectives import KINDS
+from .ranks.agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .spec import TrainSpec
+from .state import checkpoints
+from .state.branch import branched, branched_at
 from .trials import STUDY, refuse_values
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from ..driver import RunContext
     from ..journal import Entry
-    from .gang import Gang
     from .plan import Plan
+    from .ranks.gang import Gang
 
 DRY_RUN = "workbench.train.fit:dry_run"
 PROMPTS = 3
@@ -66,7 +67,7 @@ def inputs(spec: TrainSpec, workspace: Workspace) -> dict[str, str]:
 
 def warm(client: Client) -> None:
     """Let each worker, also one that comes later, begin to keep a warm forkserver; returns at once."""
-    from .host import RankHost
+    from .ranks.host import RankHost
 
     client.register_plugin(RankHost())
 
@@ -79,8 +80,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
         return sweep(spec, run)
     from ..runs import Run
     from ..tracking import Tracker
-    from .gang import Gang
     from .plan import planned
+    from .ranks.gang import Gang
     from .recorder import Recorder
     from .restart import told_before, train
 
@@ -137,8 +138,8 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
 
     from .. import cluster
     from . import estimate as trials
-    from .gang import Gang
     from .plan import planned
+    from .ranks.gang import Gang
 
     read = inputs(spec, workspace)
     dataset = _dataset(workspace, read)

@@ -10,7 +10,7 @@ from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, SingleDeviceXLAStrategy, Strategy
 
-from .states import ShardedStates
+from .state.states import ShardedStates
 
 DDP_OPTIONS = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
 """Options of torch's DistributedDataParallel: a Llama's buffers are constants, so nothing of them is sent each step."""

@@ -25,12 +25,12 @@ class Kind:
 
 
 KINDS = {
-    "pretrain": Kind("workbench.train.objectives.pretrain:Pretrain", "workbench.train.tokens", "tokens", "bits_per_byte", 1 / math.log(2),
-                     streams=True),
-    "sft": Kind("workbench.train.objectives.sft:Finetune", "workbench.train.answers", "chats", "answer_loss"),
-    "dpo": Kind("workbench.train.objectives.dpo:Preferences", "workbench.train.answers", "pairs", "preference_loss"),
-    "gan": Kind("workbench.train.objectives.gan:Gan", "workbench.train.pixels", "images", "distance"),
-    "diffusion": Kind("workbench.train.objectives.diffusion:Diffusion", "workbench.train.pixels", "images", "noise_error"),
-    "module": Kind("workbench.train.objectives.own:Own", "workbench.train.own", "batches", "val_loss"),
+    "pretrain": Kind("workbench.train.objectives.pretrain:Pretrain", "workbench.train.reading.tokens", "tokens", "bits_per_byte",
+                     1 / math.log(2), streams=True),
+    "sft": Kind("workbench.train.objectives.sft:Finetune", "workbench.train.reading.answers", "chats", "answer_loss"),
+    "dpo": Kind("workbench.train.objectives.dpo:Preferences", "workbench.train.reading.answers", "pairs", "preference_loss"),
+    "gan": Kind("workbench.train.objectives.gan:Gan", "workbench.train.reading.pixels", "images", "distance"),
+    "diffusion": Kind("workbench.train.objectives.diffusion:Diffusion", "workbench.train.reading.pixels", "images", "noise_error"),
+    "module": Kind("workbench.train.objectives.own:Own", "workbench.train.reading.own", "batches", "val_loss"),
 }
 """Objectives by the word that a spec names them with."""

@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 from ...model.chance import normals, spread
 from ...model.diffuser import Diffuser
 from ..objective import spaced
-from ..pixels import Pictures, Pixels, floats
+from ..reading.pixels import Pictures, Pixels, floats
 from .pictured import Pictured
 
 UNLABELLED = 0.1

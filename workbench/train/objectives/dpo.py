@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from ..answers import Split
+from ..reading.answers import Split
 from .tuned import Tuned, alike, evaluated, loaded, nats
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 from ...model.chance import normals
 from ...model.dcgan import Dcgan
 from ..objective import spaced
-from ..pixels import Pictures, Pixels, floats
+from ..reading.pixels import Pictures, Pixels, floats
 from .pictured import Pictured
 
 BETAS = (0.5, 0.9)

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from ... import model as models
 from ...dataset import Dataset
 from ...errors import SourceError, SpecError, near
-from ..order import Share
+from ..reading.order import Share
 
 GIVEN = ("dataset", "data")
 """Arguments of a constructor by which it gets the dataset that the spec names."""

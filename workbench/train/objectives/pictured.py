@@ -13,7 +13,7 @@ import torch
 
 from ...model.images import grid, save_images
 from ..objective import Objective
-from ..pixels import Pixels
+from ..reading.pixels import Pixels
 
 SMOOTHING = 0.995
 """Share of the smoothed weights that stays at a step; less at first."""

@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy
 from ... import model as models
 from ...errors import SourceError
 from ...music import read_tune, wav
-from ..mixture import Mixture
 from ..objective import Objective, spaced
-from ..tokens import Tokens
-from ..windows import Windows
+from ..reading.mixture import Mixture
+from ..reading.tokens import Tokens
+from ..reading.windows import Windows
 
 SAMPLE_TOKENS = 40
 TUNE_TOKENS = 120

@@ -13,10 +13,10 @@ import torch
 
 from ... import model as models
 from ...errors import SourceError
-from ..answers import Answers, Samples, Split
-from ..base import Base
 from ..objective import Objective, spaced
-from ..turns import Template
+from ..reading.answers import Answers, Samples, Split
+from ..reading.base import Base
+from ..reading.turns import Template
 
 ANSWER_TOKENS = 64
 """Most tokens of an answer that is shown."""

@@ -13,12 +13,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFoundError, SourceError
-from ..model import refuse_pickles
-from ..model.tokenizer import CHAT
-from ..registry import Registry
-from ..storage import digest_file, digest_json
-from ..workspace import Workspace
+from ...errors import NotFoundError, SourceError
+from ...model import refuse_pickles
+from ...model.tokenizer import CHAT
+from ...registry import Registry
+from ...storage import digest_file, digest_json
+from ...workspace import Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

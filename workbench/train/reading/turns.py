@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SourceError
+from ...errors import SourceError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -9,8 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from ..errors import StorageError
-from .control import Control
+from ...errors import StorageError
+from ..ranks.control import Control
 from .neighbour import Copies
 from .saving import Saver, randomness, restore_randomness
 from .states import ORIGIN, begin_afresh, dumped, steady

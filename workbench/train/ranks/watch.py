@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import WorkbenchError
+from ...errors import WorkbenchError
 
 SILENCE = 30.0
 """Seconds without a heartbeat after which a rank counts as lost, though its host says that its process runs."""

@@ -17,8 +17,8 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from ..errors import SourceError
-from ..storage import digest_json, write_atomic
+from ...errors import SourceError
+from ...storage import digest_json, write_atomic
 
 BLOCK = 1 << 20
 """Tokens of a block."""

@@ -9,20 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..errors import SourceError
-from ..registry import Registry
-from ..spec import bytes_of
-from ..storage import digest_json, staging
-from ..workspace import Workspace
-from .spec import TrainSpec
+from ...dataset import Dataset
+from ...errors import SourceError
+from ...registry import Registry
+from ...spec import bytes_of
+from ...storage import digest_json, staging
+from ...workspace import Workspace
+from ..spec import TrainSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerFast
 
+    from ..plan import Plan
     from .mixture import Mixture
-    from .plan import Plan
     from .windows import Windows
 
 FORMAT = 2
@@ -224,7 +224,7 @@ def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 -
 
 def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:
     """Learn the tokenizer from the train split, encode the splits, commit both to the cache at once."""
-    from ..model import learn_tokenizer, save_tokenizer
+    from ...model import learn_tokenizer, save_tokenizer
 
     final = _folder(workspace, dataset.digest, vocabulary)
     with staging(final.parent) as place:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClusterError
+from ...errors import ClusterError
 from . import host, leases
 from .agreement import Agreement
 from .watch import OURS, RankError, RankLost, Watch

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StorageError
-from ..storage import digest_bytes, storage_errors
+from ...errors import StorageError
+from ...storage import digest_bytes, storage_errors
 
 LEFT = 900.0
 """Seconds after which copies that no rank holds any more are removed by the next training on that host."""

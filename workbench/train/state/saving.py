@@ -22,8 +22,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..errors import StorageError
-from ..storage import storage_errors
+from ...errors import StorageError
+from ...storage import storage_errors
 from . import checkpoints, shards
 from .staging import Buffer, Moment, step_back
 

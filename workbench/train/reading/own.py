@@ -15,14 +15,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..errors import NotFoundError, Problem, SourceError, SpecError
-from ..storage import digest_file, digest_json, write_atomic
-from ..workspace import Workspace
-from .spec import TrainSpec
+from ...dataset import Dataset
+from ...errors import NotFoundError, Problem, SourceError, SpecError
+from ...storage import digest_file, digest_json, write_atomic
+from ...workspace import Workspace
+from ..spec import TrainSpec
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from ..plan import Plan
 
 MAKING = "looking at the module"
 FORMAT = 1
@@ -122,7 +122,7 @@ def found(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, inputs
 
 def prepare(control: Any, argument: dict[str, Any]) -> str:  # noqa: ARG001 - what every rank's target gets
     """Build module and data once, in a rank's process, and keep what they say of themselves; returns where."""
-    from .objectives.own import look
+    from ..objectives.own import look
 
     workspace, spec = Workspace(argument["root"]).open(), TrainSpec.load(argument["spec"])
     own = {"root": str(workspace.root), "dataset": argument["dataset"],

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import NotFoundError, SpecError, StorageError, WorkbenchError
+from ...errors import NotFoundError, SpecError, StorageError, WorkbenchError
 from . import checkpoints
 
 if TYPE_CHECKING:
-    from ..workspace import Workspace
-    from .spec import TrainSpec
+    from ...workspace import Workspace
+    from ..spec import TrainSpec
 
 _SAME = (("objective.kind", "objective"), ("model.size", "model"), ("model.vocabulary", "vocabulary"))
 """Fields in which a branch has to be as the run that it branches off from, and what they make."""
@@ -26,7 +26,7 @@ def found(workspace: Workspace, start: str) -> Path:
     NotFoundError
         When there is no such run or checkpoint.
     """
-    from ..runs import attach
+    from ...runs import attach
 
     name, _, step = start.partition("@")
     run = attach(name, workspace)
@@ -53,8 +53,8 @@ def branched(spec: TrainSpec, workspace: Workspace, inputs: Mapping[str, str]) -
     SpecError
         When the spec makes another model than the checkpoint holds.
     """
-    from ..runs import attach
-    from .spec import TrainSpec
+    from ...runs import attach
+    from ..spec import TrainSpec
 
     try:
         path = found(workspace, spec.start)

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..errors import SourceError
-from ..storage import staging
-from ..workspace import Workspace
+from ...dataset import Dataset
+from ...errors import SourceError
+from ...storage import staging
+from ...workspace import Workspace
+from ..spec import TrainSpec
 from .order import Order
-from .spec import TrainSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .plan import Plan
+    from ..plan import Plan
 
 FORMAT = 1
 """Part of the cache's key: what changes when the numbers would."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-from ..forkserver import Child, Forkserver
-from ..workspace import Workspace
+from ...forkserver import Child, Forkserver
+from ...workspace import Workspace
 
 ORPHANED = 90.0
 """Seconds without a word from the driver after which a rank is ended: nobody waits for it any more."""
-PRELOAD = ("workbench.train.fit", "workbench.train.objectives.pretrain", "workbench.train.tokens", "workbench.train.rank",
+PRELOAD = ("workbench.train.fit", "workbench.train.objectives.pretrain", "workbench.train.reading.tokens", "workbench.train.ranks.rank",
            "pyarrow.parquet", "transformers.models.llama.modeling_llama", "transformers.generation.utils")
 """What ranks need, imported once a worker; a list of names: this file knows none of them."""
 QUIET = 2.0
@@ -78,10 +78,10 @@ class RankHost(WorkerPlugin):
                 self.topics[plan["token"]] = plan["topic"]
                 python = plan["argument"].get("python")
                 if python:  # a rank in another environment: its Python takes the forked process over
-                    child = self.forkserver.fork("workbench.train.rank:elsewhere", {"python": python}, log=Path(rank["log"]))
+                    child = self.forkserver.fork("workbench.train.ranks.rank:elsewhere", {"python": python}, log=Path(rank["log"]))
                     child.connection.send(argument | {"folder": os.getcwd()})
                 else:
-                    child = self.forkserver.fork("workbench.train.rank:main", argument, log=Path(rank["log"]))
+                    child = self.forkserver.fork("workbench.train.ranks.rank:main", argument, log=Path(rank["log"]))
                 self.ranks[plan["token"], rank["rank"]] = child
             threading.Thread(target=self._listen, args=(plan["topic"], plan["token"], rank["rank"], child, rank["log"]),
                              name=f"rank-{rank['rank']}", daemon=True).start()

@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..ranks.control import Control
 from . import checkpoints, memory, shards
-from .control import Control
 from .passing import Receiver, Sender
 from .staging import Moment
 

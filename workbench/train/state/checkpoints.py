@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
-from ..storage import canonical_json, digest_bytes
+from ...errors import StorageError
+from ...storage import canonical_json, digest_bytes
 
 VERSION = 2
 """Of what a manifest says; version 1 was a single file."""

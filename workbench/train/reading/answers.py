@@ -10,20 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..errors import SourceError
-from ..storage import digest_file, digest_json, staging
-from ..workspace import Workspace
+from ...dataset import Dataset
+from ...errors import SourceError
+from ...storage import digest_file, digest_json, staging
+from ...workspace import Workspace
+from ..spec import TrainSpec
 from . import base as bases
 from .order import Order
-from .spec import TrainSpec
 from .turns import Template
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from .plan import Plan
+    from ..plan import Plan
 
 FORMAT = 1
 """Part of the cache's key: what changes when the numbers would."""
@@ -264,7 +264,7 @@ def make(spec: TrainSpec, workspace: Workspace, dataset: Dataset, base: bases.Ba
         meta = {"dataset": dataset.reference, "base": base.digest, "context": context, "wanted": objective.context,
                 "sequences": 2 if objective.kind == "dpo" else 1, "template": tokenizer.chat_template, "end": end, "splits": splits}
         if objective.kind == "dpo" and all(s["samples"] for s in splits.values()):
-            from .objectives.dpo import write_reference
+            from ..objectives.dpo import write_reference
 
             write_reference(base.path, Split(place / "train", 2), spec.hardware.accelerator, spec.hardware.precision)
             write_reference(base.path, Split(place / "validation", 2), spec.hardware.accelerator)

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.tensor import DTensor, Replicate
 from torch.futures import Future
 
-from ..errors import StorageError
+from ...errors import StorageError
 from . import checkpoints
 
 SMALL = 2048

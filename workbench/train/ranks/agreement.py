@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SpecError, near
+from ...errors import SpecError, near
 
 WORDS = {"pause": (), "on": (), "stacks": (), "set": ("learning_rate",), "profile": ("steps",)}
 """What a training at work can be told, with the values that a word takes."""

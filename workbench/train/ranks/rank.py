@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError
+from ...errors import ClusterError
 from . import control as rank_control
 from .control import MEETING_SECONDS, Control, alone, carry_out, described, named, places
 

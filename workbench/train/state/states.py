@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.utilities.optimizer import _optimizer_to_device
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 
-from ..errors import StorageError
+from ...errors import StorageError
 from . import checkpoints, shards
 
 ORIGIN = "workbench"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..workspace import Workspace
+from ...dataset import Dataset
+from ...workspace import Workspace
+from ..plan import planned
+from ..spec import TrainSpec
 from . import answers
 from . import base as bases
 from .answers import Samples
 from .order import Share
-from .plan import planned
-from .spec import TrainSpec
 from .windows import digest_rows
 
 if TYPE_CHECKING:

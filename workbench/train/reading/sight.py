@@ -11,17 +11,17 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Dataset
-from ..errors import SourceError, WorkbenchError
-from ..registry import Registry
-from ..workspace import Workspace
+from ...dataset import Dataset
+from ...errors import SourceError, WorkbenchError
+from ...registry import Registry
+from ...workspace import Workspace
+from ..objectives import KINDS
+from ..plan import Plan, planned
+from ..spec import TrainSpec
 from . import chatsight
 from . import tokens as streams
 from .answers import FORMS
-from .objectives import KINDS
 from .order import Share
-from .plan import Plan, planned
-from .spec import TrainSpec
 from .tokens import Tokens
 from .windows import digest_rows
 
@@ -185,7 +185,7 @@ def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | 
     """``first_batch``, worked out in a process of its own: where the text is not tokenised yet that takes a while and memory."""
     asked = json.dumps({"root": str(workspace.root), "spec": spec.to_dict(), "step": step, "digest": digest})
     try:
-        done = subprocess.run([sys.executable, "-m", "workbench.train.sight"], input=asked, capture_output=True, text=True,
+        done = subprocess.run([sys.executable, "-m", "workbench.train.reading.sight"], input=asked, capture_output=True, text=True,
                               timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise SourceError(f"was not tokenised within {PATIENCE} s", where=spec.data) from None

@@ -1,0 +1,1 @@
+"""What a training reads: made once for a dataset version, then by position, the same for any number of ranks."""
