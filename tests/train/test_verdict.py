@@ -22,6 +22,8 @@ def test_each_bound_is_told_with_its_share_and_what_would_help():
     assert link["words"] == "communication-bound: 50 % of a step is waiting for the other ranks" and "batch.accumulate" in link["do"]
     slow = judged([rank(0, blocked=0.6, computing=0.4), rank(1, blocked=0.02, computing=0.98), rank(2, blocked=0.6, computing=0.4)])
     assert "waiting for rank 1, which computes 2.4 times as long" in slow["words"]
+    idle = judged([rank(0, computing=0.4)])
+    assert idle["bound"] == "measures" and idle["words"].startswith("60 % of the time goes to what comes between steps")
     full = judged([rank(0, wait=0.5, memory=0.95)])
     assert full["bound"] == "memory" and full["words"] == "memory-bound: 95 % of the memory is taken"
 

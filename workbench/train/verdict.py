@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 MINUTE = 60.0
-DATA_BOUND, LINK_BOUND, STARVED, FULL = 0.1, 0.25, 0.25, 0.92
-"""Shares of a step (of the memory) from which waiting for data, for the other ranks, for a core, or memory is what to look at first."""
+DATA_BOUND, LINK_BOUND, STARVED, BETWEEN, FULL = 0.1, 0.25, 0.25, 0.4, 0.92
+"""Shares of a step (of the memory) from which waiting for data, for the other ranks, for a core, what comes between
+steps, or memory is what to look at first."""
 UNEVEN = 1.3
 """Times that the slowest rank computes longer than the fastest, from which it is it that the others wait for."""
 
@@ -42,12 +43,12 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``bound`` (data, computing, exchange, busy, memory), ``words``, ``do`` (what would help), ``ranks`` (for each, medians of its
+        ``bound`` (data, computing, exchange, busy, measures, memory), ``words``, ``do`` (what would help), ``ranks`` (for each, medians of its
         figures); None where no step was told of.
 
     Examples
     --------
-    >>> row = {"rank": 0, "step_seconds": 0.1, "wait_seconds": 0.04, "forward_seconds": 0.02, "backward_seconds": 0.03}
+    >>> row = {"rank": 0, "step_seconds": 0.1, "wait_seconds": 0.04, "forward_seconds": 0.06}
     >>> found = judged([row])
     >>> found["bound"], found["words"]
     ('data', 'data-bound: 40 % of a step is waiting for data')
@@ -74,12 +75,13 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     full = max(_full(ranks), default=0.0)
     computing = [r.get("forward_seconds", 0.0) + r.get("backward_seconds", 0.0) - r.get("blocked_seconds", 0.0)
                  - r.get("starved_seconds", 0.0) for r in ranks]
-    bound, words, do = _words(wait, blocked, starved, full, computing, ranks)
+    between = max(0.0, 1 - median(sum(r.get(f"{p}_seconds", 0.0) for p in ("wait", "forward", "backward", "optimizer")) for r in ranks) / step)
+    bound, words, do = _words(wait, blocked, starved, between, full, computing, ranks)
     return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "starved": starved,
-            "full": full, "ranks": ranks}
+            "between": between, "full": full, "ranks": ranks}
 
 
-def _words(wait: float, blocked: float, starved: float, full: float, computing: list[float],
+def _words(wait: float, blocked: float, starved: float, between: float, full: float, computing: list[float],
            ranks: list[dict[str, Any]]) -> tuple[str, str, str]:
     if full >= FULL:
         return ("memory", f"memory-bound: {full:.0%} of the memory is taken".replace("%", " %"),
@@ -99,7 +101,10 @@ def _words(wait: float, blocked: float, starved: float, full: float, computing: 
                     "Give it as many cores as the others, or leave its machine out")
         return ("exchange", f"communication-bound: {blocked:.0%} of a step is waiting for the other ranks".replace("%", " %"),
                 "Raise batch.accumulate or batch.sequences: more work between two exchanges; or take fewer ranks")
-    return ("computing", f"compute-bound: {max(0.0, 1 - wait - blocked):.0%} of a step is computing".replace("%", " %"),
+    if between >= BETWEEN:
+        return ("measures", f"{between:.0%} of the time goes to what comes between steps: measures, samples, checkpoints".replace("%", " %"),
+                "Raise every.evaluate and every.sample")
+    return ("computing", f"compute-bound: {max(0.0, 1 - wait - blocked - starved - between):.0%} of a step is computing".replace("%", " %"),
             "More or faster devices make it faster; nothing else stands in the way")
 
 
