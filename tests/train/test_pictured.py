@@ -99,6 +99,8 @@ def test_data_that_teach_no_images_are_refused_before_anything_starts(live, taug
 def test_the_command_line_takes_an_objective_by_name(live, taught, capsys, monkeypatch):
     monkeypatch.chdir(live.root)
     kind = taught.spec.objective.kind
-    run_app(["train", "digits", "--objective", kind, "--set", "objective.width=16", "--dry-run", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(["train", "digits", "--objective", kind, "--set", "objective.width=16", "--dry-run", "--json"])
+    assert ended.value.code == 0
     said = json.loads(capsys.readouterr().out)["spec"]["objective"]
     assert (said["kind"], said["width"]) == (kind, 16)
