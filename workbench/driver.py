@@ -213,8 +213,7 @@ def _drive_on_worker(root: str, run_id: str, before: int) -> None:
     """
     from distributed import get_client, secede
 
-    entry = Journal(Workspace(root)).get(run_id)
-    if entry.attempt > before + 1 and time.time() - (entry.beat or 0) < SILENCE:
+    if _beats(Journal(Workspace(root)), run_id, before + 1):
         return
     client = get_client()
     secede()
@@ -236,8 +235,21 @@ def start(workspace: Workspace, entry: Entry) -> None:
             _warmed.add(client.scheduler.address)
             runner("train")[0].warm(client)
         # The key makes this idempotent: a scheduler that has the driver already keeps it.
+        heard = _heard(client) if entry.attempt else None
         fire_and_forget(client.submit(_drive_on_worker, root, entry.id, entry.attempt, key=f"drive-{entry.id}-{entry.attempt}",
-                                      pure=False, priority=10, workers=_heard(client) if entry.attempt else None))
+                                      pure=False, priority=10, workers=heard, allow_other_workers=heard is not None))
+
+
+def _beats(journal: Journal, run_id: str, attempt: int) -> bool:
+    """True where an attempt after this one gives signs of life: one that has given them lately may have ended with its worker too."""
+    entry, deadline = journal.get(run_id), time.monotonic() + 3
+    if entry.attempt <= attempt or time.time() - (entry.beat or 0) > SILENCE:
+        return False
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        if journal.get(run_id).beat != entry.beat:
+            return True
+    return False
 
 
 def _heard(client: Client) -> list[str] | None:

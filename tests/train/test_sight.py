@@ -83,6 +83,8 @@ def test_each_token_of_text_is_in_one_piece_of_its_record(ids, start):
     stream = np.array([0, *ids, 0])
 
     class Stream:
+        mixed = ()
+
         def stream(self, _):
             return stream
 
@@ -117,7 +119,7 @@ def test_asking_loads_no_torch(undisturbed, live, small):
     import subprocess
     import sys
 
-    code = ("import json, sys; from workbench.train import sight; from workbench.train.spec import TrainSpec; "
+    code = ("import json, sys; from workbench.train.reading import sight; from workbench.train.spec import TrainSpec; "
             "from workbench.workspace import Workspace; spec, root = json.loads(sys.argv[1]); "
             "sight.first_batch(TrainSpec.load(spec), Workspace(root)); "
             "print([m for m in ('torch', 'transformers', 'distributed', 'mlflow') if m in sys.modules])")

@@ -43,8 +43,8 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``bound`` (data, computing, exchange, busy, measures, memory), ``words``, ``do`` (what would help), ``ranks`` (for each, medians of its
-        figures); None where no step was told of.
+        ``bound`` (data, computing, exchange, busy, measures, memory), ``words``, ``do`` (what would help), ``ranks`` (for each,
+        medians of its figures); None where no step was told of.
 
     Examples
     --------
@@ -75,7 +75,8 @@ def judged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     full = max(_full(ranks), default=0.0)
     computing = [r.get("forward_seconds", 0.0) + r.get("backward_seconds", 0.0) - r.get("blocked_seconds", 0.0)
                  - r.get("starved_seconds", 0.0) for r in ranks]
-    between = max(0.0, 1 - median(sum(r.get(f"{p}_seconds", 0.0) for p in ("wait", "forward", "backward", "optimizer")) for r in ranks) / step)
+    within = median(sum(r.get(f"{p}_seconds", 0.0) for p in ("wait", "forward", "backward", "optimizer")) for r in ranks)
+    between = max(0.0, 1 - within / step)
     bound, words, do = _words(wait, blocked, starved, between, full, computing, ranks)
     return {"bound": bound, "words": words, "do": do, "step_seconds": step, "wait": wait, "blocked": blocked, "starved": starved,
             "between": between, "full": full, "ranks": ranks}
@@ -102,9 +103,11 @@ def _words(wait: float, blocked: float, starved: float, between: float, full: fl
         return ("exchange", f"communication-bound: {blocked:.0%} of a step is waiting for the other ranks".replace("%", " %"),
                 "Raise batch.accumulate or batch.sequences: more work between two exchanges; or take fewer ranks")
     if between >= BETWEEN:
-        return ("measures", f"{between:.0%} of the time goes to what comes between steps: measures, samples, checkpoints".replace("%", " %"),
+        return ("measures",
+                f"{between:.0%} of the time goes to what comes between steps: measures, samples, checkpoints".replace("%", " %"),
                 "Raise every.evaluate and every.sample")
-    return ("computing", f"compute-bound: {max(0.0, 1 - wait - blocked - starved - between):.0%} of a step is computing".replace("%", " %"),
+    rest = max(0.0, 1 - wait - blocked - starved - between)
+    return ("computing", f"compute-bound: {rest:.0%} of a step is computing".replace("%", " %"),
             "More or faster devices make it faster; nothing else stands in the way")
 
 
