@@ -57,40 +57,38 @@ class Adapter(Part):
     """names of the linear layers that get them; empty: all of the base's layers but its head"""
 
 
-class Finetune(_Objective):
+class _Tuned(_Objective):
+    """What the objectives that teach a base share."""
+
+    kind: str
+    base: str = Field(min_length=1)
+    """model that is taught: a registered version (name, name@v2) or a directory in Hugging Face's form"""
+    adapter: Adapter | None = Adapter()
+    """LoRA; none: all weights are trained"""
+    context: int = Field(512, ge=16, le=131_072)
+    """most tokens of a chat, or of a prompt with its answer; longer ones are cut at the end"""
+    template: str | None = Field(None, min_length=1)
+    """chat template (Jinja), or "plain" (role: words, and the end mark behind an answer); none: the base's own"""
+
+
+class Finetune(_Tuned):
     """Supervised fine-tuning of a base on chats: the loss is on the answers only."""
 
     RATE: ClassVar[float] = 1e-3
     EPOCHS: ClassVar[float] = 3.0
     SUFFIX: ClassVar[str] = "chat"
     kind: Literal["sft"] = "sft"
-    base: str = Field(min_length=1)
-    """model that is taught: a registered version (name, name@v2) or a directory in Hugging Face's form"""
-    adapter: Adapter | None = Adapter()
-    """LoRA; none: all weights are trained"""
-    context: int = Field(512, ge=16, le=131_072)
-    """most tokens of a chat; longer ones are cut at the end"""
-    template: str | None = Field(None, min_length=1)
-    """chat template (Jinja), or "plain" (role: words, and the end mark behind an answer); none: the base's own"""
 
 
-class Preferences(_Objective):
+class Preferences(_Tuned):
     """Direct preference optimisation of a base: what was chosen becomes likelier than what was rejected (Rafailov et al. 2023)."""
 
     RATE: ClassVar[float] = 5e-4
     EPOCHS: ClassVar[float] = 1.0
     SUFFIX: ClassVar[str] = "dpo"
     kind: Literal["dpo"] = "dpo"
-    base: str = Field(min_length=1)
-    """model that is taught: a registered version (name, name@v2) or a directory in Hugging Face's form"""
-    adapter: Adapter | None = Adapter()
-    """LoRA; none: all weights are trained"""
     beta: float = Field(0.1, gt=0, le=10)
     """how closely the base is kept to"""
-    context: int = Field(512, ge=16, le=131_072)
-    """most tokens of a prompt with its answer; longer ones are cut at the end"""
-    template: str | None = Field(None, min_length=1)
-    """chat template (Jinja), or "plain" (role: words, and the end mark behind an answer); none: the base's own"""
 
 
 class Gan(_Objective):
