@@ -1,9 +1,9 @@
 """What a step costs beside a hand-written loop, and what a second rank brings: medians of one run.
 
-    python tests/benchmarks/training.py [rounds]
+    python tests/benchmarks/training.py [turns]
 
 Ours is ``fit`` as ranks carry it out, with every callback; the other is a plain loop over torch's DDP with the same model, optimizer
-and batches. Each rank has a core of its own, and the rounds alternate. Where there is a GPU, the largest model of ours in bfloat16 is
+and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours in bfloat16 is
 set against what the GPU reaches in a plain matrix product, and against a loop like nanoGPT's.
 """
 
@@ -34,29 +34,51 @@ from workbench.train.reading.tokens import Tokens
 from workbench.train.spec import TrainSpec
 from workbench.train.strategy import DDP_OPTIONS
 
-WARM, STEPS = 20, 80
-"""Steps before the clock, and steps on it."""
+WARM, TURN = 20, 8
+"""Steps before the clock, and steps of a turn."""
 GPU_WARM, GPU_STEPS = 15, 40
 
 
+class Clock:
+    """What a rank spends on the steps of its turns; while it is another's turn it waits for its pipe.
+
+    The speed of a shared machine drifts by more than what is looked for here: turns of a second meet the same drift.
+    """
+
+    def __init__(self, pipe: Any, first: int, turns: int, length: int, waited: Callable[[], float] = lambda: 0.0):
+        self.pipe, self.first, self.turns, self.length, self.waited = pipe, first, turns, length, waited
+        self.rows: list[dict[str, float]] = []
+        self._at: tuple[float, float, float] | None = None
+
+    def begin(self, step: int) -> None:
+        """Before a step."""
+        if step < self.first or (step - self.first) % self.length or len(self.rows) == self.turns:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.process_time(), time.monotonic(), self.waited()
+        if self._at is not None:
+            self.rows.append({n: (b - a) / self.length for n, a, b in zip(("cpu", "wall", "wait"), self._at, now, strict=True)})
+        self.pipe.send({"kind": "turn"})
+        self.pipe.recv()
+        self._at = time.process_time(), time.monotonic(), self.waited()
+
+
 class Driver:
-    """Takes the place of the control pipe, and holds the clocks as steps begin."""
+    """Takes the place of the control pipe."""
 
     stop_at = None
     vitals: Any = None
 
-    def __init__(self, rank: int, world: int, pipe: Any, first: int, last: int):
-        self.rank, self.world, self.pipe, self.first, self.last = rank, world, pipe, first, last
-        self.marks: dict[int, tuple[float, float, float]] = {}
+    def __init__(self, rank: int, world: int, pipe: Any, **turns: int):
+        self.rank, self.world, self.pipe = rank, world, pipe
+        self.clock = Clock(pipe, waited=lambda: self.vitals.module.batches.waited, **turns)
 
     def send(self, kind: str, **data: Any) -> None:
         self.pipe.send({"kind": kind, **data})
 
     def begin(self, step: int) -> None:
-        if step in (self.first, self.last) and step not in self.marks:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.marks[step] = time.process_time(), time.monotonic(), self.vitals.module.batches.waited
+        self.clock.begin(step)
 
     def due(self, word: str, step: int) -> list:
         return []
@@ -89,9 +111,9 @@ def plan_of(tokens: Tokens, folder: Path, steps: int, *, ranks: int, size: str =
         "directory": str(folder), "checkpoints": str(folder / "checkpoints"), "out": str(folder / "model")}
 
 
-def ours(plan: dict[str, Any], rank: int, pipe: Any, first: int, last: int) -> dict[str, float]:
-    """Figures of the steps between two, as we train."""
-    driver, spent = Driver(rank, plan["world"], pipe, first, last), []
+def ours(plan: dict[str, Any], rank: int, pipe: Any, turns: dict[str, int]) -> list[dict[str, float]]:
+    """Figures of each turn, as we train."""
+    driver, spent = Driver(rank, plan["world"], pipe, **turns), []
     inner = callbacks.Curves.on_train_batch_end
 
     def timed(self, trainer, module, outputs, *rest):
@@ -103,13 +125,13 @@ def ours(plan: dict[str, Any], rank: int, pipe: Any, first: int, last: int) -> d
     if plan["world"] == 1:  # with more ranks a mean over them is in it
         callbacks.Curves.on_train_batch_end = timed
     fit.fit(driver, plan)
-    before, after = driver.marks[first], driver.marks[last]
-    found = {n: (b - a) / (last - first) for n, a, b in zip(("cpu", "wall", "wait"), before, after, strict=True)}
-    return found | ({"point": sum(spent[first:last]) / (last - first) / 4} if spent else {})  # loss, rate, norm, tokens a second
+    point = sum(spent[WARM:]) / max(1, len(spent[WARM:])) / 4  # loss, rate, norm, tokens a second
+    return [row | {"point": point} for row in driver.clock.rows]
 
 
-def by_hand(plan: dict[str, Any], rank: int, pipe: Any, first: int, last: int) -> dict[str, float]:
+def by_hand(plan: dict[str, Any], rank: int, pipe: Any, turns: dict[str, int]) -> list[dict[str, float]]:
     """The same by a loop that somebody writes who needs nothing else of it."""
+    clock = Clock(pipe, **turns)
     module = fit.objective(plan, rank, plan["world"])
     cuda = torch.cuda.is_available() and plan["accelerator"] != "cpu"
     device = torch.device("cuda" if cuda else "cpu")
@@ -123,12 +145,8 @@ def by_hand(plan: dict[str, Any], rank: int, pipe: Any, first: int, last: int) -
     if cuda:
         optimizer = torch.optim.AdamW(model.parameters(), lr=plan["learning_rate"], betas=(0.9, 0.95), fused=True)
     half = torch.autocast("cuda", torch.bfloat16) if plan["precision"] == "bf16-mixed" else contextlib.nullcontext()
-    marks = {}
-    for step in range(1, last + 1):
-        if step in (first, last):
-            if cuda:
-                torch.cuda.synchronize()
-            marks[step] = time.process_time(), time.monotonic()
+    for step in range(1, plan["steps"] + 1):
+        clock.begin(step)
         for group in optimizer.param_groups:
             group["lr"] = plan["learning_rate"] * schedule(step - 1, plan["steps"], plan["warmup"])
         _, batch = module.batches.at(step - 1)
@@ -140,10 +158,10 @@ def by_hand(plan: dict[str, Any], rank: int, pipe: Any, first: int, last: int) -
         optimizer.step()
         if step % 10 == 0:
             pipe.send({"kind": "loss", "value": loss.item()})
-    return {n: (b - a) / (last - first) for n, a, b in zip(("cpu", "wall"), marks[first], marks[last], strict=True)}
+    return clock.rows
 
 
-def rank(number: int, work: Callable, plan: dict[str, Any], pipe: Any, store: str, first: int, last: int) -> None:
+def rank(number: int, work: Callable, plan: dict[str, Any], pipe: Any, store: str, turns: dict[str, int]) -> None:
     """One rank, on a core of its own."""
     world = plan["world"]
     os.environ.update(RANK=str(number), WORLD_SIZE=str(world), LOCAL_RANK=str(number), NODE_RANK="0", MASTER_ADDR="127.0.0.1")
@@ -152,37 +170,66 @@ def rank(number: int, work: Callable, plan: dict[str, Any], pipe: Any, store: st
         torch.set_num_threads(1)
     dist.init_process_group("gloo" if plan["accelerator"] == "cpu" else "cpu:gloo,cuda:nccl", store=dist.FileStore(store, world),
                             rank=number, world_size=world)
-    pipe.send({"kind": "figures", **work(plan, number, pipe, first, last)})
+    pipe.send({"kind": "figures", "rows": work(plan, number, pipe, turns)})
     dist.barrier()
     dist.destroy_process_group()
 
 
-def measured(work: Callable, plan: dict[str, Any], first: int = WARM, last: int = WARM + STEPS, start: str = "fork") -> dict[str, float]:
-    """What the ranks of a training found: CPU of all ranks, the rest of rank 0."""
-    with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        told = plan | {"directory": folder, "checkpoints": f"{folder}/checkpoints", "out": f"{folder}/model"}
-        pipes, children = [], []
+class Gang:
+    """The ranks of a training, each at the other end of a pipe."""
+
+    def __init__(self, work: Callable, plan: dict[str, Any], folder: Path, turns: dict[str, int], start: str = "fork"):
+        folder.mkdir()
+        told = plan | {"directory": str(folder), "checkpoints": f"{folder}/checkpoints", "out": f"{folder}/model"}
+        self.pipes, self.children = [], []
         for number in range(plan["world"]):
             here, there = Pipe()
-            child = get_context(start).Process(target=rank, args=(number, work, told, there, f"{folder}/store", first, last))
+            child = get_context(start).Process(target=rank, args=(number, work, told, there, f"{folder}/store", turns))
             child.start()
             there.close()
-            pipes.append(here)
-            children.append(child)
-        found = [_drained(pipe) for pipe in pipes]
-        for child in children:
-            child.join()
-        return found[0] | {"cpu": sum(f["cpu"] for f in found)}
+            self.pipes.append(here)
+            self.children.append(child)
 
-
-def _drained(pipe: Any) -> dict[str, float]:
-    found: dict[str, float] = {}
-    with contextlib.suppress(EOFError):
-        while True:
+    def until(self, kind: str) -> list[dict[str, Any]]:
+        """Read what all ranks say until each has said a thing."""
+        found = []
+        for pipe in self.pipes:
             message = pipe.recv()
-            if message["kind"] == "figures":
-                found = {k: v for k, v in message.items() if k != "kind"}
-    return found
+            while message["kind"] != kind:
+                message = pipe.recv()
+            found.append(message)
+        return found
+
+    def go(self) -> None:
+        """The next turn is theirs."""
+        for pipe in self.pipes:
+            pipe.send("go")
+
+    def figures(self) -> list[dict[str, float]]:
+        """Of each turn: CPU of all ranks, the rest of rank 0."""
+        rows = [m["rows"] for m in self.until("figures")]
+        for child in self.children:
+            child.join()
+        return [turn[0] | {"cpu": sum(r["cpu"] for r in turn)} for turn in zip(*rows, strict=True)]
+
+
+def by_turns(trainings: dict[str, tuple[Callable, dict[str, Any]]], turns: int, first: int = WARM, length: int = TURN,
+             start: str = "fork") -> dict[str, list[dict[str, float]]]:
+    """What trainings that take turns found, by their names: a row a turn."""
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        gangs = {name: Gang(work, plan, Path(folder, str(n)), {"first": first, "turns": turns, "length": length}, start)
+                 for n, (name, (work, plan)) in enumerate(trainings.items())}
+        for gang in gangs.values():
+            gang.until("turn")
+        for _ in range(turns):
+            for gang in gangs.values():
+                gang.go()
+                gang.until("turn")
+        found = {}
+        for name, gang in gangs.items():
+            gang.go()
+            found[name] = gang.figures()
+        return found
 
 
 def matmul_rate(size: int = 8192, rounds: int = 30) -> float:
@@ -198,56 +245,52 @@ def matmul_rate(size: int = 8192, rounds: int = 30) -> float:
     return 2 * size**3 * rounds / (time.monotonic() - begin)
 
 
-def on_cpu(folder: Path, rounds: int) -> None:
+def on_cpu(folder: Path, turns: int) -> None:
     """The rows that need no GPU."""
     tokens = stream(folder, 2_000_000, 2048)
-    steps = WARM + STEPS + 5
+    steps = WARM + TURN * turns + 2
     one, two = (plan_of(tokens, folder, steps, ranks=n, accelerator="cpu") for n in (1, 2))
-    mine, hand, alone = [], [], []
-    for _ in range(rounds):
-        mine.append(measured(ours, two))
-        hand.append(measured(by_hand, two))
-        alone.append(measured(ours, one))
+    found = by_turns({"mine": (ours, two), "hand": (by_hand, two), "alone": (ours, one), "hand alone": (by_hand, one)}, turns)
 
-    def middle(rows: list[dict[str, float]], name: str) -> float:
-        return statistics.median(r[name] for r in rows)
+    def middle(name: str, figure: str) -> float:
+        return statistics.median(r[figure] for r in found[name])
 
-    print("| figure | here | must reach |\n|---|---|---|")
-    print(f"| CPU a step, 2 ranks: ours / by hand | {middle(mine, 'cpu') * 1e3:.1f} / {middle(hand, 'cpu') * 1e3:.1f} ms = "
-          f"{middle(mine, 'cpu') / middle(hand, 'cpu'):.3f} | 1.03 |")
-    print(f"| tokens/s, 1 → 2 ranks | {1024 / middle(alone, 'wall'):,.0f} → {2048 / middle(mine, 'wall'):,.0f} = "
-          f"{2 * middle(alone, 'wall') / middle(mine, 'wall'):.2f} | 1.8 |")
-    print(f"| data wait, share of a step | {middle(mine, 'wait') / middle(mine, 'wall'):.2%} | 1 % |")
-    print(f"| in the loop, a point | {middle(alone, 'point') * 1e6:.1f} µs | 20 µs |", flush=True)
+    def ratio(one: str, other: str, figure: str) -> float:
+        return statistics.median(a[figure] / b[figure] for a, b in zip(found[one], found[other], strict=True))
+
+    print(f"medians of {turns} turns of {TURN} steps, ratios turn by turn\n| figure | here | must reach |\n|---|---|---|")
+    print(f"| CPU a step, 2 ranks: ours / by hand | {middle('mine', 'cpu') * 1e3:.1f} / {middle('hand', 'cpu') * 1e3:.1f} ms = "
+          f"{ratio('mine', 'hand', 'cpu'):.3f} | 1.03 |")
+    print(f"| tokens/s, 1 → 2 ranks | {1024 / middle('alone', 'wall'):,.0f} → {2048 / middle('mine', 'wall'):,.0f} = "
+          f"{2 * ratio('alone', 'mine', 'wall'):.2f} (by hand {2 * ratio('hand alone', 'hand', 'wall'):.2f}) | 1.8 |")
+    print(f"| data wait, share of a step | {middle('mine', 'wait') / middle('mine', 'wall'):.2%} | 1 % |")
+    print(f"| in the loop, a point | {middle('alone', 'point') * 1e6:.1f} µs | 20 µs |", flush=True)
 
 
-def on_gpu(folder: Path, rounds: int) -> None:
+def on_gpu(folder: Path, turns: int) -> None:
     """The rows of a GPU."""
     tokens, context, sequences = stream(folder, 20_000_000, 50_304), 1024, 16
-    plan = plan_of(tokens, folder, GPU_WARM + GPU_STEPS + 5, ranks=1, size="100M", context=context, sequences=sequences, accelerator="gpu",
-                   precision="bf16-mixed", compile=True)
+    plan = plan_of(tokens, folder, GPU_WARM + GPU_STEPS * turns + 2, ranks=1, size="100M", context=context, sequences=sequences,
+                   accelerator="gpu", precision="bf16-mixed", compile=True)
     rate = matmul_rate()
     model = fit.objective(plan).model
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     count = sum(p.numel() for p in model.parameters())
     # Six operations a parameter and token, and the products of attention (Chowdhery et al., "PaLM", 2022, appendix B).
     operations = (6 * count + 12 * layers * width * context) * sequences * context
-    rows = {name: [] for name in ("ours", "nanoGPT's loop")}
-    for _ in range(rounds):
-        for name, work in (("ours", ours), ("nanoGPT's loop", by_hand)):
-            rows[name].append(measured(work, plan, GPU_WARM, GPU_WARM + GPU_STEPS, "spawn")["wall"])
-    for name, found in rows.items():
-        wall = statistics.median(found)
+    found = by_turns({"ours": (ours, plan), "nanoGPT's loop": (by_hand, plan)}, turns, GPU_WARM, GPU_STEPS, "spawn")
+    for name, rows in found.items():
+        wall = statistics.median(r["wall"] for r in rows)
         print(f"| {count / 1e6:.0f} M in bf16, {name} | {sequences * context / wall:,.0f} tokens/s, {operations / wall / rate:.1%} of "
               f"{rate / 1e12:.0f} TFLOP/s | 50 % |", flush=True)
 
 
 def main() -> None:
     """Print the rows."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    for part in [on_cpu] + [on_gpu] * torch.cuda.is_available():
+    asked = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    for part, turns in [(on_cpu, asked or 20)] + [(on_gpu, asked or 5)] * torch.cuda.is_available():
         with tempfile.TemporaryDirectory(prefix="training-") as folder:
-            part(Path(folder), rounds)
+            part(Path(folder), turns)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,10 @@ class Objective(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:  # noqa: ARG002
         """What a batch draws at random depends on its number and the rank, not on what was drawn before: resuming is exact."""
-        torch.manual_seed((self.plan["seed"] * 1_000_003 + index) * 4099 + self.rank)
+        seed = (self.plan["seed"] * 1_000_003 + index) * 4099 + self.rank
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed writes down the stack for each kind of device that is not there
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).manual_seed(seed)
 
     def train_dataloader(self) -> Batches:
         """From the step that the trainer stands at."""
