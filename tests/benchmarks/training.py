@@ -3,8 +3,8 @@
     python tests/benchmarks/training.py [turns]
 
 Ours is ``fit`` as ranks carry it out, with every callback; the other is a plain loop over torch's DDP with the same model, optimizer
-and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours in bfloat16 is
-set against what the GPU reaches in a plain matrix product, and against a loop like nanoGPT's.
+and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours
+in bfloat16 is set against what the GPU reaches in a plain matrix product, and against a loop like nanoGPT's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from workbench.model import learn_tokenizer
 from workbench.train import callbacks, fit
 from workbench.train.objective import schedule
 from workbench.train.plan import planned
+from workbench.train.ranks.control import Control
 from workbench.train.reading.tokens import Tokens
 from workbench.train.spec import TrainSpec
 from workbench.train.strategy import DDP_OPTIONS
@@ -64,27 +65,16 @@ class Clock:
         self._at = time.process_time(), time.monotonic(), self.waited()
 
 
-class Driver:
-    """Takes the place of the control pipe."""
-
-    stop_at = None
-    vitals: Any = None
+class Driver(Control):
+    """A rank's end of the control pipe, whose driver is only a clock."""
 
     def __init__(self, rank: int, world: int, pipe: Any, **turns: int):
-        self.rank, self.world, self.pipe = rank, world, pipe
+        super().__init__(pipe, rank, world)
         self.clock = Clock(pipe, waited=lambda: self.vitals.module.batches.waited, **turns)
-
-    def send(self, kind: str, **data: Any) -> None:
-        self.pipe.send({"kind": kind, **data})
 
     def begin(self, step: int) -> None:
         self.clock.begin(step)
-
-    def due(self, word: str, step: int) -> list:
-        return []
-
-    def busy(self, what: str) -> Any:
-        return contextlib.nullcontext(what)
+        super().begin(step)
 
 
 def stream(folder: Path, tokens: int, vocabulary: int) -> Tokens:

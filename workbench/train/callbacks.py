@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
+from collections import deque
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,7 +39,8 @@ class Freeze(pl.Callback):
 
 
 class Curves(pl.Callback):
-    """The mean loss over all ranks, the learning rate and the gradient's norm of each step, sent in batches by rank 0.
+    """The mean loss over all ranks, the learning rate and the gradient's norm of each step, sent in batches by rank 0: by a thread,
+    since waking whoever reads the pipe costs several times what a step's points do.
 
     What came since the last checkpoint but one is kept in each checkpoint: it is sent again after a restart, so that no
     point is missing for a driver that died with unread ones.
@@ -44,26 +48,44 @@ class Curves(pl.Callback):
 
     def __init__(self, control: Control):
         self.control = control
-        self.rows: list[list[float]] = []
+        self.rows: deque[list[float]] = deque()
         self.recent: list[list[float]] = []
         self.losses: list[torch.Tensor] = []
-        self.began = self.sent = 0.0
+        self.began = 0.0
+        self._sending, self._over = threading.Lock(), threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        if self.recent and self.control.rank == 0:
-            self.control.send("steps", rows=self.recent, again=True)
+        if self.control.rank == 0:
+            if self.recent:
+                self.control.send("steps", rows=self.recent, again=True)
+            self._over.clear()
+            threading.Thread(target=self._send, args=(self._over,), name="curves", daemon=True).start()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        self._over.set()
+        self.flush()
+
+    def on_exception(self, *_: Any) -> None:
+        self._over.set()
+        with contextlib.suppress(OSError):  # what came before what was raised
+            self.flush()
+
+    def _send(self, over: threading.Event) -> None:
+        while not over.wait(REPORT_SECONDS):
+            self.flush()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ARG002
         if not self.losses:
             self.began = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
-        self.losses.append(outputs["loss"].detach())
+        self.losses.append(outputs["loss"])
         if len(self.losses) < module.share.accumulate:
             return
-        mean = sum(self.losses[1:], self.losses[0].clone()).float()  # Lightning has divided each by how many are accumulated
-        self.losses = []
+        losses, self.losses = self.losses, []
+        mean = losses[0] if len(losses) == 1 else sum(losses[1:], losses[0].clone())  # Lightning has divided each by how many there are
         if self.control.world > 1:
+            mean = mean.float() if len(losses) > 1 or mean.dtype != torch.float32 else mean.clone()
             dist.all_reduce(mean)
             mean /= self.control.world
         step, loss, norm, now = trainer.global_step, mean.item(), float(module.norm), time.monotonic()
@@ -79,8 +101,7 @@ class Curves(pl.Callback):
             self.recent.append(row)
             while self.recent[0][0] <= step - 2 * module.plan["every"]["checkpoint"]:
                 self.recent.pop(0)
-        if step == 1 or not finite or now - self.sent > REPORT_SECONDS or step == module.plan["steps"] or trainer.should_stop:
-            self.sent = now
+        if step == 1 or not finite or step == module.plan["steps"] or trainer.should_stop:
             self.flush()
         if not finite:
             raise DivergedError(f"the {what} is no number any more", where=f"step {step}", received=str(loss if what == "loss" else norm),
@@ -88,16 +109,25 @@ class Curves(pl.Callback):
                                      f"(now {module.plan['warmup']} steps), and train again")
 
     def flush(self) -> None:
-        """Send what was gathered."""
-        if self.rows:
-            self.control.send("steps", rows=self.rows)
-            self.rows = []
+        """Send what was gathered; returns once it is sent, whoever sends it."""
+        with self._sending:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows = taken(self.rows)
+        if rows:
+            self.control.send("steps", rows=rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"recent": self.recent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.recent = state_dict["recent"]
+
+
+def taken(rows: deque) -> list:
+    """What stands in a queue that another thread may add to."""
+    return [rows.popleft() for _ in range(len(rows))]
 
 
 class HeldOut(pl.Callback):

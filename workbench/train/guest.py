@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ class Told(DummyLogger):
         if self.control.rank == 0:
             rows = [[name, int(step or 0), float(value)] for name, value in metrics.items()
                     if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value)]
-            self.curves.points += rows
+            self.curves.points.extend(rows)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """They are the spec's options already."""
@@ -131,7 +132,8 @@ class Curves(callbacks.Curves):
 
     def __init__(self, control: Control, own: Own):
         super().__init__(control)
-        self.own, self.points = own, []
+        self.own = own
+        self.points: deque[list[Any]] = deque()
         self.norms: list[torch.Tensor] = []
         self.reached = 0
 
@@ -178,8 +180,7 @@ class Curves(callbacks.Curves):
             row = [step, loss, self.own.rate, norm, time.time(), now - self.began]
             self.rows.append(row)
             self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * self.own.plan["every"]["checkpoint"]]
-        if step == 1 or now - self.sent > callbacks.REPORT_SECONDS or trainer.should_stop:
-            self.sent = now
+        if step == 1 or trainer.should_stop:
             self.flush()
         if not finite:
             self.flush()
@@ -189,10 +190,10 @@ class Curves(callbacks.Curves):
     def on_train_epoch_end(self, *_: Any) -> None:
         self.flush()
 
-    def flush(self) -> None:
-        super().flush()
-        if self.points:
-            self.points, points = [], self.points
+    def _flush(self) -> None:
+        super()._flush()
+        points = callbacks.taken(self.points)
+        if points:
             self.control.send("points", rows=points)
 
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import itertools
 import os
+import pickle
 import sys
 import threading
 import time
@@ -56,8 +57,9 @@ class Control:
 
     def send(self, kind: str, **data: Any) -> None:
         """Tell the driver something: JSON values only."""
+        said = pickle.dumps({"kind": kind, **data})  # Connection.send's own pickler takes five times as long
         with self._sending:
-            self._connection.send({"kind": kind, **data})
+            self._connection.send_bytes(said)
 
     def begin(self, step: int) -> None:
         """Wait here, before a step, while the gang is held or paused."""
