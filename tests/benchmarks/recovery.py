@@ -26,9 +26,9 @@ from workbench.workspace import Workspace
 
 DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
 SPEC = {"word": "train", "data": "docs", "name": "killed", "model": {"size": "100K", "vocabulary": 512, "context": 64},
-        "tokens": 600 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2},
+        "tokens": 600 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2, "threads": 1},
         "every": {"checkpoint": 50, "evaluate": 10_000, "sample": 10_000, "copies": 1}}
-FEWER = SPEC | {"hardware": {"ranks": 2, "min_ranks": 1}}
+FEWER = SPEC | {"hardware": {"ranks": 2, "min_ranks": 1, "threads": 1}}
 
 
 def step(run: runs.Run, least: int) -> None:

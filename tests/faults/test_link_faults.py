@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(not possible(), reason="network namespaces need 
 soak = pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a long round: set WORKBENCH_SOAK=1")
 DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
 SPEC = {"word": "train", "data": "docs", "name": "linked", "model": {"size": "100K", "vocabulary": 512, "context": 64},
-        "tokens": 150 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2},
+        "tokens": 150 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2, "threads": 1},
         "every": {"checkpoint": 20, "evaluate": 60}}
-FEWER = SPEC | {"name": "linked-fewer", "hardware": {"ranks": 2, "min_ranks": 1}}
+FEWER = SPEC | {"name": "linked-fewer", "hardware": {"ranks": 2, "min_ranks": 1, "threads": 1}}
 
 
 @pytest.fixture(scope="module")

@@ -63,22 +63,25 @@ class Hosts:
             self.worker(number)
 
     def worker(self, number: int) -> None:
-        """Start a machine's worker, as docs/clusters.md says."""
+        """Keep a worker on a machine, as docs/clusters.md says: one that lost its scheduler ends, and is started anew."""
         scratch = self.workspace.path("tmp", f"host-{number}")
         self.start(number, "worker", self.address, "--host", self.addresses[number], "--nthreads", "1", "--no-dashboard",
-                   "--local-directory", str(scratch), "--preload", "workbench.cluster.nanny", "--preload-nanny", "workbench.cluster.nanny")
+                   "--local-directory", str(scratch), "--preload", "workbench.cluster.nanny",
+                   "--preload-nanny", "workbench.cluster.nanny", again=True)
 
-    def start(self, number: int, *arguments: str) -> subprocess.Popen:
-        """A process of Dask's on a machine."""
+    def start(self, number: int, *arguments: str, again: bool = False) -> None:
+        """A process of Dask's on a machine; ``again``: whenever it has ended."""
         log = self.workspace.path("logs", f"host-{number}-{arguments[0]}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "dask", *arguments]
+        if again:
+            command = ["sh", "-c", 'while "$@"; sleep 1; do :; done', "sh", *command]
         with log.open("ab") as out:
-            return subprocess.Popen(["ip", "netns", "exec", self.names[number], sys.executable, "-m", "dask", *arguments],
-                                    stdout=out, stderr=subprocess.STDOUT, env=self.environment)
+            subprocess.Popen(["ip", "netns", "exec", self.names[number], *command], stdout=out, stderr=out, env=self.environment)
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"WORKBENCH_ROOT": str(self.workspace.root)}
+        return os.environ | {"WORKBENCH_ROOT": str(self.workspace.root), "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}
 
     def submit(self, spec: dict) -> runs.Run:
         """A run that somebody on the first machine asks for and waits for."""
@@ -123,12 +126,12 @@ class Hosts:
 
     def down(self) -> None:
         """End all of it."""
-        for number in (0, 1):
-            left = self.of(number)
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(left, timeout=10)
+        for number in (1, 0):
+            while left := self.of(number):
+                for process in left:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(left, timeout=10)
         for name in self.names:
             _ip("netns", "del", name)
 

@@ -70,6 +70,8 @@ def configure(workspace: Workspace) -> None:
     dask.config.set({
         # A driver lives as long as its run: its worker's death must not use up the task's chances.
         "distributed.scheduler.allowed-failures": 100, "distributed.comm.timeouts.connect": "10s",
+        # A host whose cable is cut says nothing: after so long its worker is lost, and what it drove is driven elsewhere.
+        "distributed.comm.timeouts.tcp": "12s",
         # The whole of it, without MALLOC_TRIM_THRESHOLD_: any value of that, even -1, makes glibc give each
         # larger tensor back to the system at once, and the page faults cost as much as the work.
         "distributed.nanny.pre-spawn-environ": {f"{n}_NUM_THREADS": 1 for n in ("OMP", "MKL", "OPENBLAS")},
