@@ -20,8 +20,11 @@ def test_new_makes_a_workspace_with_settings_notebooks_and_a_readme(cli, tmp_pat
     assert "cd bot" in said
     made = tmp_path / "bot"
     assert sorted(p.name for p in made.iterdir()) == [".gitignore", "README.md", "notebooks", "workbench.toml"]
-    assert {p.name: p.read_bytes() for p in (made / "notebooks").iterdir()} == {
-        p.name: p.read_bytes() for p in notebooks().iterdir() if p.suffix in (".ipynb", ".yaml")}
+    copied, kept = (sorted(p for p in place.rglob("*") if p.suffix in (".ipynb", ".yaml") and ".ipynb_checkpoints" not in p.parts)
+                    for place in (made / "notebooks", notebooks()))
+    assert [p.relative_to(made / "notebooks") for p in copied] == [p.relative_to(notebooks()) for p in kept]
+    assert [p.read_bytes() for p in copied] == [p.read_bytes() for p in kept]
+    assert [p.stem for p in (made / "notebooks" / "tutorials").iterdir()] and len(copied) > 10
     assert len(list((made / "notebooks").glob("*.ipynb"))) == 7
     assert Workspace.find(made / "notebooks").root == made
     assert Workspace(made).settings.cluster.workers == 2

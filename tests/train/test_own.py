@@ -7,8 +7,10 @@ import json
 import os
 import signal
 
+import lightning.pytorch as pl
 import pytest
 import torch
+import torch.distributed as dist
 
 from workbench import runs
 from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
@@ -17,9 +19,11 @@ from workbench.train.state import checkpoints
 
 BORING = "lightning.pytorch.demos.boring_classes"
 NETS = '''
+import threading
 import time
 import lightning.pytorch as pl
 import torch
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -102,6 +106,36 @@ class OnOne(Line):
 class Untaught(pl.LightningModule):
     def configure_optimizers(self):
         return None
+
+
+class Hangs(Line):
+    def training_step(self, batch, index):
+        if self.global_rank == 1 and index == 3:
+            threading.Event().wait()
+        return super().training_step(batch, index)
+
+
+class Cut(pl.LightningModule):
+    """Cuts itself over the mesh, where there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(5, 17), torch.nn.Tanh(), torch.nn.Linear(17, 1))
+
+    def configure_model(self):
+        if self.device_mesh is not None:
+            fully_shard(self.net[0], mesh=self.device_mesh["data_parallel"])
+            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
+
+    def training_step(self, batch, index):
+        x, y = batch
+        return torch.nn.functional.mse_loss(self.net(x), y)
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", self.training_step(batch, index), sync_dist=True)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.02)
 
 
 class Ragged(pl.LightningDataModule):
@@ -205,6 +239,59 @@ def test_a_dataset_of_the_workbench_is_given_to_whom_takes_one_and_steps_may_end
     done = runs.run(spec("nets:Line", data="nets:Pairs", steps=7, name="given", ranks=1) | {"data": "docs"}, nets)
     assert done.state == "done" and done.result["metrics"]["steps"] == 7 and len(done.curve("loss")) == 7
     assert done.output.manifest["dataset"]["name"] == "docs"
+
+
+def test_its_own_measure_is_taken_before_the_first_step_and_behind_the_last(whole, nets):
+    metrics, held_out = whole.result["metrics"], dict(whole.curve("val_loss"))
+    assert sorted(held_out) == [0, 13, 26, 39] and metrics["val_loss_before"] == held_out[0] > 2 * metrics["val_loss"]
+    gain = metrics["gain"]
+    assert gain["difference"] == pytest.approx(held_out[39] - held_out[0]) and gain["low"] is None  # one figure has no interval
+    assert f"Before the first step it was {held_out[0]:.4g}" in whole.output.card
+    ends = runs.run(spec("nets:Line", steps=7, name="within"), nets)  # an epoch has 13
+    assert sorted(dict(ends.curve("val_loss"))) == [0, 7] and ends.result["metrics"]["gain"]["difference"] < 0
+
+
+def test_what_is_measured_before_the_first_step_changes_no_bit(nets, monkeypatch, tmp_path):
+    from workbench.train.fit import objective
+    from workbench.train.guest import GuestDDP
+    from workbench.train.plan import planned
+    from workbench.train.spec import TrainSpec
+
+    done = runs.run(spec("nets:Line", epochs=1, name="scored", ranks=1), nets)
+    own = objective(planned(TrainSpec.load(spec("nets:Line", epochs=1, ranks=1)), 26).to_dict() | {
+        "own": {"root": str(nets.root), "dataset": None, "clip": None, "steps": None, "epochs": 1}})
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        how = GuestDDP(own, None)
+        how.process_dataloader = lambda loader: loader
+        pl.Trainer(strategy=how, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                   enable_model_summary=False, num_sanity_val_steps=0, max_epochs=1, default_root_dir=tmp_path).fit(own.module, own.data)
+    finally:
+        dist.destroy_process_group()
+    kept = load_weights(done.output.path / "model.safetensors")
+    assert all(torch.equal(v, kept[k]) for k, v in own.module.state_dict().items())
+
+
+def test_a_module_that_cuts_itself_learns_the_same_in_parts(nets):
+    parts, whole = (runs.run(spec("nets:Cut", epochs=1, name=name) | {"hardware": {"ranks": 2, "strategy": strategy}}, nets)
+                    for name, strategy in (("parts", "fsdp"), ("undivided", "auto")))
+    assert dict(parts.curve("loss")) == pytest.approx(dict(whole.curve("loss")), rel=1e-5) and len(whole.curve("loss")) == 13
+    assert dict(parts.curve("gradient_norm")) == pytest.approx(dict(whole.curve("gradient_norm")), rel=1e-4)
+    assert dict(parts.curve("val_loss")) == pytest.approx(dict(whole.curve("val_loss")), rel=1e-5)
+    same = [load_weights(run.output.path / "model.safetensors") for run in (parts, whole)]
+    assert all(torch.allclose(same[0][k], same[1][k], atol=1e-5) for k in same[1]) and same[0]["net.0.weight"].shape == (17, 5)
+    with pytest.raises(SourceError, match="does not say how it is cut over ranks.*expected a module that defines configure_model"):
+        raise ended(runs.submit(spec("nets:Line", name="bad") | {"hardware": {"ranks": 2, "strategy": "fsdp"}}, nets)).error
+
+
+def test_a_module_that_hangs_fails_with_where_each_rank_stands(nets):
+    run = ended(runs.submit(spec("nets:Hangs", name="hangs") | {"hardware": {"ranks": 2, "hang_seconds": 8}}, nets))
+    assert run.state == "failed"
+    told = "\n".join(map(str, run.failure.values()))
+    assert "no step for 8 s" in told and "rank 0" in told and "hardware.hang_seconds" in told
+    assert "threading.Event().wait()" in told and "nets.py" in told  # the line at which rank 1 stands
 
 
 @pytest.mark.parametrize(("changes", "error", "words"), [

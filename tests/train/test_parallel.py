@@ -100,6 +100,8 @@ def test_a_checkpoint_goes_on_under_another_cut(told, before, after):
     ({"precision": "bf16-true"}, {"objective": {"kind": "diffusion"}}, "expected bf16-mixed or 32-true"),
     ({"compile": True}, {"objective": {"kind": "module", "module": "a:B"}}, "a module's own to do"),
     ({"strategy": "fsdp", "accelerator": "tpu"}, {}, "expected cpu, gpu or auto"),
+    ({"accelerator": "tpu"}, {}, "received 2 on tpu"), ({"accelerator": "mps"}, {}, "expected 1"),
+    ({"tensor": 2}, {"objective": {"kind": "diffusion"}}, "expected tensor=1, with strategy=fsdp"),
     ({"tensor": 2}, {"objective": {"kind": "sft", "base": "b"}}, "objective.adapter=null")])
 def test_what_does_not_go_together_is_refused_with_what_would_fit(hardware, more, words):
     with pytest.raises(SpecError) as caught:
@@ -109,7 +111,7 @@ def test_what_does_not_go_together_is_refused_with_what_would_fit(hardware, more
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has what is to be missing")
 @pytest.mark.parametrize(("hardware", "words"), [
-    ({"accelerator": "gpu"}, "accelerator=cpu"), ({"accelerator": "tpu"}, "accelerator=cpu"),
+    ({"accelerator": "gpu"}, "accelerator=cpu"), ({"accelerator": "tpu"}, "accelerator=cpu"), ({"accelerator": "mps"}, "accelerator=cpu"),
     ({"precision": "16-mixed"}, "precision=bf16-mixed")])
 def test_what_a_ranks_own_device_lacks_is_said_before_anything_is_built(hardware, words):
     plan = planned(TrainSpec(data="x", hardware=hardware), 1_000_000).to_dict()

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities import distributed as lightning_distributed
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from workbench.train.state import checkpoints, saving
 from workbench.train.state.states import dumped
-from workbench.train.strategy import RankDDP, RankEnvironment
+from workbench.train.strategy import RankDDP, RankEnvironment, RankMesh, quiet
 
 
 class Line(pl.LightningModule):
@@ -55,8 +55,8 @@ def group(monkeypatch):
     dist.destroy_process_group()
 
 
-def trainer(steps: int, *callbacks: pl.Callback) -> pl.Trainer:
-    return pl.Trainer(max_steps=steps, max_epochs=-1, strategy=RankDDP(), accelerator="cpu", devices=1, logger=False,
+def trainer(steps: int, *callbacks: pl.Callback, how: Strategy | None = None) -> pl.Trainer:
+    return pl.Trainer(max_steps=steps, max_epochs=-1, strategy=how or RankDDP(), accelerator="cpu", devices=1, logger=False,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks))
 
 
@@ -67,6 +67,43 @@ def test_the_hooks_that_we_override_and_stand_on_are_there():
     assert list(inspect.signature(DDPStrategy._configure_launcher).parameters) == ["self"]
     assert "is_initialized" in inspect.getsource(lightning_distributed._init_dist_connection)
     assert not inspect.isabstract(RankEnvironment)
+
+
+class Cut(Line):
+    """Keeps the mesh that it was given."""
+
+    def configure_model(self):
+        self.mesh = self.device_mesh
+
+
+def test_the_hooks_of_the_mesh_are_there():
+    for name in ("root_device", "num_processes", "distributed_sampler_kwargs", "device_mesh", "lightning_restore_optimizer"):
+        assert isinstance(inspect.getattr_static(ModelParallelStrategy, name), property)
+    for name in ("_configure_launcher", "set_world_ranks"):
+        assert list(inspect.signature(getattr(ModelParallelStrategy, name)).parameters) == ["self"]
+    assert {"data_parallel_size", "tensor_parallel_size"} <= inspect.signature(ModelParallelStrategy).parameters.keys()
+
+
+def test_a_mesh_stands_in_the_group_that_is_there_without_a_launcher(group):
+    made, module, before = trainer(3, how=RankMesh()), Cut(), dist.group.WORLD
+    assert made.strategy.launcher is None
+    made.fit(module)
+    assert dist.group.WORLD is before and made.global_step == 3 and module.seen == [0, 1, 2]
+    assert module.mesh.mesh_dim_names == ("data_parallel", "tensor_parallel") and module.mesh.shape == (1, 1)
+    assert made.strategy.distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
+
+
+def test_nothing_is_sent_at_each_batch_of_signals_that_the_gang_knows_of(group, monkeypatch):
+    sent = []
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: sent.append(src))
+    made = trainer(1)
+    loop = made.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor()
+    assert sent == [0]  # what Lightning sends at each batch of several ranks: its loop asks for it by this name
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(type(loop))
+    quiet(made)
+    loop._broadcast_sigterm_tensor()
+    assert sent == [0]
 
 
 def test_no_launcher_no_new_process_group_and_the_fit_happens_here(group):

@@ -12,6 +12,7 @@ import pytest
 from workbench import runs
 from workbench.cli.app import run_app
 from workbench.errors import RunFailedError, SpecError
+from workbench.tracking import EXPERIMENT, connect
 
 
 def told(run: runs.Run, word: str, answer: str, **values):
@@ -89,6 +90,9 @@ def test_a_profile_of_some_steps_changes_nothing(live, small, undisturbed):
     assert [f.name for f in files] == [f"step-{first.step:06d}-rank-{r}.json.gz" for r in range(2)] and first.data["steps"] == 3
     with gzip.open(files[0]) as file:
         assert len(json.load(file)["traceEvents"]) > 100
+    client = connect(live)
+    (record,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], f"tags.`workbench.run` = '{run.id}'")
+    assert [f.path for f in client.list_artifacts(record.info.run_id, "profile")] == [f"profile/{f.name}" for f in files]
     assert run.result["digest"] == undisturbed.result["digest"]
 
 

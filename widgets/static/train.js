@@ -222,13 +222,14 @@ function trainGain(gain, measured) {
   if (!gain) return null;
   const better = gain.high < 0;
   const worse = gain.low > 0;
-  const words = better ? "it learned" : worse ? "it got worse" : "no difference that is sure";
+  const several = gain.low !== null;  // a module of one's own gives one figure: no interval
+  const words = better ? "it learned" : worse ? "it got worse" : several ? "no difference that is sure" : "before and after";
   return h("section", { class: "wbp-block wbp-train-gain" }, h("h3", {}, "What training brought"), h("div", { class: "wbp-train-two" },
     h("div", {}, h("div", { class: "wbp-muted" }, "before the first step"), h("div", { class: "wbp-train-big" }, gain.before.toFixed(3))),
     h("div", { class: "wbp-train-arrow", "aria-hidden": "true" }, "→"),
     h("div", {}, h("div", { class: "wbp-muted" }, "after the last"), h("div", { class: "wbp-train-big" }, gain.after.toFixed(3))),
     h("div", { class: "wbp-train-difference" }, h("div", { class: better ? "wbp-train-better" : "wbp-train-unsure" }, `${better ? "✓" : worse ? "✕" : "○"} ${words}: ${gain.difference > 0 ? "+" : "−"}${Math.abs(gain.difference).toFixed(3)} ${measured || ""}`),
-      h("div", { class: "wbp-muted" }, `95 % interval ${gain.low.toFixed(3)} to ${gain.high.toFixed(3)}, on the same ${figure(gain.windows)} held-out parts; less is better`.replaceAll("-", "−").replace("held−out", "held-out")))));
+      h("div", { class: "wbp-muted" }, several ? `95 % interval ${gain.low.toFixed(3)} to ${gain.high.toFixed(3)}, on the same ${figure(gain.windows)} held-out parts; less is better`.replaceAll("-", "−").replace("held−out", "held-out") : "as the module measures it"))));
 }
 
 function trainCompare(ctx, curves, here) {

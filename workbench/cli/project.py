@@ -35,7 +35,8 @@ README = """\
     workbench assess notes-lm                   # measured and judged
     workbench serve notes-lm                    # an endpoint that speaks OpenAI's protocol
 
-Home shows what needs you, what runs and what comes next; the notebooks say the same six words, step by step.
+Home shows what needs you, what runs and what comes next; the notebooks say the same six words, step by step, and the
+tutorials among them one thing each, in minutes.
 `workbench pipeline notebooks/pipeline.yaml` runs them all, `workbench dashboard` shows them as pages without code.
 What is made lies in `.workbench`; `workbench down` ends what runs.
 """
@@ -54,11 +55,12 @@ def new(directory: Annotated[str, typer.Argument(metavar="DIRECTORY", help="Made
         (place / "workbench.toml").write_text(SETTINGS, "utf-8")
         (place / "README.md").write_text(README.format(name=place.resolve().name), "utf-8")
         (place / ".gitignore").write_text(".workbench/\n.ipynb_checkpoints/\n", "utf-8")
-        (place / "notebooks").mkdir(exist_ok=True)
-        for file in sorted(notebooks().iterdir()):
+        for file in sorted(f for folder in (notebooks(), notebooks() / "tutorials") for f in folder.iterdir()):
             if file.suffix in (".ipynb", ".yaml"):
-                shutil.copyfile(file, place / "notebooks" / file.name)
-    say(f"{place} is ready: settings in workbench.toml, Home and six notebooks in notebooks")
+                copy = place / "notebooks" / file.relative_to(notebooks())
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    say(f"{place} is ready: settings in workbench.toml, Home, six notebooks and three tutorials in notebooks")
     say(f"next: cd {directory}, then: workbench open, or: workbench data FILES --name NAME")
 
 

@@ -214,7 +214,7 @@ def _show_batch(spec: Any, *, as_json: bool) -> None:
     """The first batch: counts, then each sequence, with what is only given in brackets and cuts as scissors."""
     from ..train.reading.sight import first_batch
     from ..workspace import Workspace
-    from .screen import print_json, say
+    from .screen import one_line, print_json, say
 
     seen = first_batch(spec, Workspace.find())
     if as_json:
@@ -229,7 +229,10 @@ def _show_batch(spec: Any, *, as_json: bool) -> None:
         shown = ("■" if n in sequence["ends"] else text for n, text in enumerate(sequence["texts"]))
         words = "".join(("✂" if n in opened else "") + (text if sequence["trained"][n] else f"[{text}]") + ("✂" if n in closed else "")
                         for n, text in enumerate(shown))
-        say(f"\nrank {sequence['rank']}, {len(sequence['texts']):,} tokens from {sequence['start']:,}:\n{words}")
+        origins = list(dict.fromkeys(one_line(f"{r['source']}, {r['locator']}", 100) for r in sequence["records"]))
+        more = f"; and {len(origins) - 3} more" if len(origins) > 3 else ""
+        say(f"\nrank {sequence['rank']}, {len(sequence['texts']):,} tokens from {sequence['start']:,}, of {'; '.join(origins[:3])}{more}:"
+            f"\n{words}")
     if seen["total"] > len(seen["sequences"]):
         say(f"\n… and {seen['total'] - len(seen['sequences']):,} sequences more")
 

@@ -148,7 +148,8 @@ def _plain(text: str) -> str:
 def _learned(gain: dict[str, Any] | None, measure: str) -> str:
     if not gain:
         return ""
+    interval = "" if gain["low"] is None else f" (95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}, parts resampled in pairs)"
     return f"""
 On {gain["windows"]} parts of it, before the first step and after the last: {gain["before"]:.3f} → {gain["after"]:.3f} {measure},
-a difference of {gain["difference"]:+.3f} (95 % interval {gain["low"]:+.3f} to {gain["high"]:+.3f}, parts resampled in pairs).
+a difference of {gain["difference"]:+.3f}{interval}.
 """

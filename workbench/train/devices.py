@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError, Problem, SpecError
 from ..model.llama import SIZES
 from .spec import TrainSpec
 
-_WHOLE_ONLY = {"gan": "a GAN's two nets are called one by one", "diffusion": "its smoothed weights are kept whole",
-               "module": "a module of your own says itself how it is cut"}
+if TYPE_CHECKING:
+    from .reading.base import Base
+
+COLUMNS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+"""Layers whose outputs are cut by tensor parallelism: each rank computes some of the heads, some of the inner numbers."""
+ROWS = ("o_proj", "down_proj")
+"""Layers whose inputs are cut: their outputs are summed over the ranks."""
+_WHOLE_ONLY = {"gan": "a generator learns by a discriminator whose weights are held still, and FSDP2 knows no weights but its own"}
 """Objectives whose models are not cut, and why."""
+_NO_MATRICES = {"diffusion": "its layers are convolutions, which are not shared out"}
+"""Objectives whose models are cut by FSDP2 alone, and why."""
 _OWN_CODE = {"compile": "torch.compile", "recompute": "torch.utils.checkpoint"}
 
 
@@ -57,10 +65,14 @@ def refuse(spec: TrainSpec) -> None:
     if hardware.cuts and kind in _WHOLE_ONLY:
         field = "strategy" if hardware.strategy == "fsdp" else "tensor"
         no(field, f"can't cut this model: {_WHOLE_ONLY[kind]}; expected strategy=auto, tensor=1")
+    elif hardware.tensor > 1 and kind in _NO_MATRICES:
+        no("tensor", f"received {hardware.tensor}, and {_NO_MATRICES[kind]}; expected tensor=1, with strategy=fsdp for a part a rank")
     if hardware.tensor > 1 and getattr(spec.objective, "adapter", None) is not None:
         no("tensor", f"received {hardware.tensor} with an adapter; expected tensor=1, or objective.adapter=null")
     if hardware.cuts and hardware.accelerator in ("tpu", "mps"):
         no("accelerator", f"received {hardware.accelerator} with a model that is cut; expected cpu, gpu or auto")
+    elif hardware.ranks > 1 and hardware.accelerator in ("tpu", "mps"):
+        no("ranks", f"received {hardware.ranks} on {hardware.accelerator}, over which ranks of ours don't meet; expected 1")
     if hardware.precision == "16-mixed" and hardware.accelerator == "cpu":
         no("precision", "received 16-mixed on cpu, which computes no float16 worth having; expected bf16-mixed or 32-true")
     if hardware.precision == "16-mixed" and hardware.cuts:
@@ -71,6 +83,30 @@ def refuse(spec: TrainSpec) -> None:
                  for field, by in _OWN_CODE.items() if kind == "module" and getattr(hardware, field)]
     if problems:
         raise SpecError(problems)
+
+
+def refuse_base(spec: TrainSpec, base: Base) -> None:
+    """Raise where the matrices of a base can't be shared out over the ranks that the spec says; with what would fit.
+
+    Raises
+    ------
+    SpecError
+    """
+    tensor, said = spec.hardware.tensor, base.config
+    if tensor == 1:
+        return
+    lacking = sorted({*COLUMNS, *ROWS} - {"gate_proj"} - base.layers)
+    if lacking:
+        raise SpecError.one("hardware.tensor", f"received {tensor}, and {base.reference} has no {', '.join(lacking)} to share out: its "
+                            "layers are not built as a Llama's; expected tensor=1, with strategy=fsdp for a part a rank")
+    heads = said.get("num_attention_heads") or 1
+    counts = {"heads": heads, "key and value heads": said.get("num_key_value_heads") or heads,
+              "inner numbers": said.get("intermediate_size") or heads}
+    if any(count % tensor for count in counts.values()):
+        fit = [n for n in range(1, heads + 1) if not any(count % n for count in counts.values())]
+        has = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        raise SpecError.one("hardware.tensor", f"received {tensor}, and {base.reference} has {has}; "
+                            f"expected one of {', '.join(map(str, fit))}")
 
 
 def carry(plan: dict[str, Any]) -> None:

@@ -112,6 +112,6 @@ def remembered(workspace: Workspace, spec: TrainSpec, plan: Plan) -> dict[str, A
 
 
 def _file(workspace: Workspace, spec: TrainSpec, sequences: int) -> Path:
-    cost = [spec.objective.model_dump(), spec.model.model_dump(), sequences, spec.batch.accumulate, spec.hardware.model_dump(),
-            spec.optimizer or spec.objective.OPTIMIZER]
+    cost = [spec.objective.model_dump(), spec.model.model_dump(), sequences, spec.batch.accumulate,
+            spec.hardware.model_dump(exclude={"hang_seconds"}), spec.optimizer or spec.objective.OPTIMIZER]
     return workspace.path("cache", "estimates", f"train-{digest_json(cost)[:20]}.json")

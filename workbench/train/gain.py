@@ -24,13 +24,15 @@ def gained(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], 
     Returns
     -------
     dict
-        ``before``, ``after``, ``difference`` (after − before), ``low``, ``high``, ``windows``.
+        ``before``, ``after``, ``difference`` (after − before), ``low``, ``high`` (None where there is one part alone), ``windows``.
 
     Examples
     --------
     >>> found = gained([(80, 10), (88, 11)], [(20, 10), (22, 11)])
     >>> round(found["before"], 2), round(found["difference"], 2), found["low"] <= found["difference"] <= found["high"]
     (11.54, -8.66, True)
+    >>> gained([(2.0, 1)], [(0.5, 1)], scale=1)["difference"]
+    -1.5
     """
     import numpy as np
 
@@ -45,4 +47,6 @@ def gained(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], 
     drawn = np.random.Generator(np.random.PCG64(seed)).integers(len(first), size=(RESAMPLES, len(first)))
     low, high = np.percentile(measure(last[drawn]) - measure(first[drawn]), [2.5, 97.5])
     was, now = float(measure(first)), float(measure(last))
-    return {"before": was, "after": now, "difference": now - was, "low": float(low), "high": float(high), "windows": len(first)}
+    several = len(first) > 1  # of one part nothing can be told about others
+    return {"before": was, "after": now, "difference": now - was, "low": float(low) if several else None,
+            "high": float(high) if several else None, "windows": len(first)}

@@ -16,28 +16,41 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from . import callbacks, estimate, live, vitals
+from . import callbacks, estimate, live, parallel, vitals
 from .objectives.own import Own
 from .ranks.control import Control
 from .state.keeper import Keeper
 from .state.states import ORIGIN
-from .strategy import RankDDP, quiet
+from .strategy import RankDDP, RankMesh, quiet
 
 
-class GuestDDP(RankDDP):
-    """DDP whose training data can be read on from any batch.
+class _Guest:
+    """For a Lightning strategy, named before its class: its training data can be read on from any batch."""
 
-    Options are Lightning's own: a stock module counts on the buffers of rank 0. Where it steps its optimizers itself, each of its
-    passes may leave parameters out.
+    own: Own
+    keeper: Keeper
+
+    def process_dataloader(self, dataloader: Any) -> Any:
+        trainer = self.lightning_module.trainer
+        return Resumable(dataloader, self.own, self.keeper) if trainer.training and not trainer.validating else dataloader
+
+
+class GuestDDP(_Guest, RankDDP):
+    """DDP with Lightning's own options: a stock module counts on the buffers of rank 0. Where it steps its optimizers itself, each of
+    its passes may leave parameters out.
     """
 
     def __init__(self, own: Own, keeper: Keeper):
         super().__init__(broadcast_buffers=True, find_unused_parameters=not own.module.automatic_optimization)
         self.own, self.keeper = own, keeper
 
-    def process_dataloader(self, dataloader: Any) -> Any:
-        trainer = self.lightning_module.trainer
-        return Resumable(dataloader, self.own, self.keeper) if trainer.training and not trainer.validating else dataloader
+
+class GuestMesh(_Guest, RankMesh):
+    """The mesh over which a module cuts itself, in its ``configure_model``."""
+
+    def __init__(self, own: Own, keeper: Keeper):
+        super().__init__(own.plan["tensor"])
+        self.own, self.keeper = own, keeper
 
 
 class Resumable:
@@ -147,7 +160,7 @@ class Curves(callbacks.Curves):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:  # noqa: ARG002
         found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(found) if found else torch.zeros(())
+        norm = (parallel.norm_of if self.own.plan["cuts"] else torch.nn.utils.get_total_norm)(found) if found else torch.zeros(())
         self.norms.append(norm)
         plan = self.own.plan
         if trainer.global_step + 1 in plan["skip"] or (plan["diverged"] == "skip" and not torch.isfinite(norm)):
@@ -198,31 +211,54 @@ class Curves(callbacks.Curves):
 
 
 class HeldOut(callbacks.HeldOut):
-    """``val_loss``, where the module logs one: the mean over the ranks."""
+    """``val_loss``, where the module logs one: the mean over the ranks; before the first step too, and behind the last.
+
+    Before the first step it is Lightning's own check of a module, over all of the validation data: random numbers are as before it
+    afterwards.
+    """
 
     state_key = "HeldOut"
 
     def __init__(self, control: Control, own: Own):
         super().__init__(control)
         self.own = own
+        self._busy = contextlib.ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         super().on_train_start(trainer, self.own)
+
+    def on_sanity_check_start(self, *_: Any) -> None:
+        self._busy.enter_context(self.control.busy("the measure before the first step"))
+
+    def on_sanity_check_end(self, *_: Any) -> None:
+        self._busy.close()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Lightning says when there was a validation."""
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.own.plan["measure"])
-        if value is None or trainer.sanity_checking:
+        if value is None:
             return
         value = value.detach().clone().float().to(module.device)
         if self.control.world > 1:
             dist.all_reduce(value)
             value /= self.control.world
+        if trainer.sanity_checking:
+            if self.control.rank == 0 and math.isfinite(value.item()):
+                self.control.send("before", windows=[[value.item(), 1.0]])
+            return
         self.last = [trainer.global_step, value.item()]
         if self.control.rank == 0 and math.isfinite(self.last[1]):
             self.control.send("held-out", step=trainer.global_step, value=self.last[1])
+
+
+class Last(pl.Callback):
+    """A validation behind the last step: where steps end a training within an epoch, Lightning makes one only for who stops it."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step >= trainer.max_steps > 0:
+            trainer.should_stop = True
 
 
 class Vitals(vitals.Vitals):
@@ -264,11 +300,13 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                     every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
                     before=curves.flush)
     asked = [Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
-    watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper]
-    trainer = pl.Trainer(strategy=GuestDDP(own, keeper), callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
+    watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper, Last()]
+    how = GuestMesh(own, keeper) if plan["cuts"] else GuestDDP(own, keeper)
+    before = -1 if plan.get("before") and not plan["checkpoint"] else 0
+    trainer = pl.Trainer(strategy=how, callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
                          devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
                          log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                         num_sanity_val_steps=0, default_root_dir=plan["directory"], **own.limits())
+                         num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
     curves.flush()
@@ -281,10 +319,9 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
         return {"step": step, "stopped": True}
     with control.busy("the model"):
         keeper.done()
-        if control.rank == 0:
-            own.save(Path(plan["out"]))
+        own.export(Path(plan["out"]))
     value = held_out.last[1] if held_out.last and math.isfinite(held_out.last[1]) else None
-    return {"step": step, "stopped": False, "value": value, "weight": 1.0, "windows": [], "parameters": own.parameters_count,
-            "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
+    return {"step": step, "stopped": False, "value": value, "weight": 1.0, "windows": [] if value is None else [[value, 1.0]],
+            "parameters": own.parameters_count, "seconds": time.monotonic() - begin, "memory": estimate.own_peak()}
 
 

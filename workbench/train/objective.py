@@ -102,7 +102,11 @@ class Objective(pl.LightningModule):
                 block.compile()  # in place: names of parameters stay what they are
         if self.device_mesh is not None:
             self.is_cut = True
-            parallel.cut(self.model, self.device_mesh)
+            self.cut()
+
+    def cut(self) -> None:
+        """Cut over the ranks what is trained, and what goes along with it."""
+        parallel.cut(self.model, self.device_mesh)
 
     @abstractmethod
     def reads(self) -> Reading:

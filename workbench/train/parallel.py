@@ -7,7 +7,7 @@ compute each its part of every matrix; over the groups each rank keeps its share
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,19 +18,22 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-COLUMNS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
-"""Layers whose outputs are cut: each rank computes some of the heads, some of the inner numbers."""
-ROWS = ("o_proj", "down_proj")
-"""Layers whose inputs are cut: their outputs are summed over the ranks."""
+from .devices import COLUMNS, ROWS
 
 
-def cut(model: torch.nn.Module, mesh: DeviceMesh) -> None:
+def cut(model: torch.nn.Module, mesh: DeviceMesh, *, trained: bool = True) -> None:
     """Cut a model, in place, as the mesh says; a dimension of one rank costs nothing.
 
     Embedding, norms and head stay whole within a tensor-parallel group: the head shares its matrix with the embedding, and
     all ranks of a group compute the same numbers with them.
+
+    Parameters
+    ----------
+    trained : false for weights that no backward pass goes through: they are put away again behind each pass.
     """
     layers = blocks(model)
+    # Adapters stand around a model of which some callers know and some don't: what writes text calls the inner one.
+    root = model.get_base_model() if hasattr(model, "get_base_model") else model
     if mesh["tensor_parallel"].size() > 1:
         for layer in layers:
             plan = {name: ColwiseParallel() if name.rpartition(".")[2] in COLUMNS else RowwiseParallel()
@@ -39,7 +42,7 @@ def cut(model: torch.nn.Module, mesh: DeviceMesh) -> None:
     if mesh["data_parallel"].size() > 1:
         for layer in layers:
             fully_shard(layer, mesh=mesh["data_parallel"])
-        fully_shard(model, mesh=mesh["data_parallel"])
+        fully_shard(root, mesh=mesh["data_parallel"], reshard_after_forward=None if trained else True)
 
 
 def blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
@@ -70,6 +73,8 @@ def whole(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
     """The state of a model that is cut, whole, on the CPU of rank 0; none on other ranks. All ranks must ask."""
     state, first = {}, dist.get_rank() == 0
     for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            continue  # what a module keeps beside its numbers
         full = value.full_tensor() if isinstance(value, DTensor) else value
         if first:
             state[name] = full.cpu()
@@ -77,12 +82,25 @@ def whole(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
 
 
 def clip(parameters: Iterable[torch.nn.Parameter], most: float) -> torch.Tensor:
-    """Clip gradients to a norm over all ranks, and return what it was; parameters may lie on different meshes.
-
-    ``clip_grad_norm_`` can't add up a matrix that is cut twice and a vector that is cut once: here squares are summed on each
-    rank, and once more over the ranks for each way of being cut.
-    """
+    """Clip gradients to a norm over all ranks, and return what it was; parameters may lie on different meshes."""
     grads = [p.grad for p in parameters if p.grad is not None]
+    norm = norm_of(grads)
+    share = (most / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_([local(g) for g in grads], share)
+    return norm
+
+
+def norm_of(grads: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norm of gradients over all ranks.
+
+    ``get_total_norm`` can't add up a matrix that is cut twice and a vector that is cut once: here squares are summed on each
+    rank, and once more over the ranks for each way of being cut.
+
+    Examples
+    --------
+    >>> norm_of([torch.tensor([3.0]), torch.tensor([[4.0]])]).item()
+    5.0
+    """
     sums: dict[tuple[Any, ...], list[torch.Tensor]] = {}
     for grad in grads:
         key = (grad.device_mesh, grad.placements) if isinstance(grad, DTensor) else ()
@@ -97,10 +115,7 @@ def clip(parameters: Iterable[torch.nn.Parameter], most: float) -> torch.Tensor:
                 if not placement.is_replicate():  # FSDP over tensor parallelism has a kind of shards of its own
                     dist.all_reduce(square, group=mesh.get_group(dimension))
         total = total + square
-    norm = total.sqrt()
-    share = (most / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_([local(g) for g in grads], share)
-    return norm
+    return total.sqrt()
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

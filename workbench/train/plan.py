@@ -62,6 +62,8 @@ class Plan:
     recompute: bool = False
     skip: tuple[int, ...] = ()
     """steps that change nothing: a rollback leads past them"""
+    hang_seconds: float = 600.0
+    """seconds without a step after which ranks count as hung"""
     split: int = 1
     """parts that a rank's batch is computed in: more where the memory would not do"""
 
@@ -103,7 +105,7 @@ def planned(spec: TrainSpec, count: int, prompts: Sequence[str] = ()) -> Plan:
                 weight_decay=objective.DECAY if spec.weight_decay is None else spec.weight_decay, clip=spec.clip, seed=spec.seed,
                 accelerator=spec.hardware.accelerator, precision=spec.hardware.precision, every=spec.every.model_dump(),
                 cuts=spec.hardware.cuts, tensor=spec.hardware.tensor, compile=spec.hardware.compile, recompute=spec.hardware.recompute,
-                diverged=spec.diverged, prompts=spec.prompts or tuple(prompts), **made)
+                hang_seconds=spec.hardware.hang_seconds, diverged=spec.diverged, prompts=spec.prompts or tuple(prompts), **made)
 
 
 def _of_tokens(spec: TrainSpec, count: int) -> dict[str, Any]:

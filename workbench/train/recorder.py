@@ -81,6 +81,8 @@ class Recorder:
             self.run.mark("checkpoint", step=message["step"])
         elif kind in changes.KINDS:
             changes.record(self.run, message)
+            if kind == "profiled":
+                self.tracker.file(self.run.directory / "profile" / message["file"], "profile")
         elif kind == "trial":
             self._trials[message["rank"]] = message
             if len(self._trials) == self.plan["world"]:

@@ -56,6 +56,8 @@ class Hardware(Part):
     """torch.compile of the model's layers: faster steps after a minute or two"""
     recompute: bool = False
     """activation checkpointing: layers are computed once more in the backward pass, which takes less memory and more time"""
+    hang_seconds: float = Field(600, ge=1, le=86_400)
+    """seconds without a step after which ranks count as hung: the run fails with the stack of each"""
 
     @property
     def readers(self) -> int:

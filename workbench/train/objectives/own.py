@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ... import model as models
 from ...dataset import Dataset
 from ...errors import SourceError, SpecError, near
+from ..parallel import whole
 from ..reading.order import Share
 
 GIVEN = ("dataset", "data")
@@ -61,18 +65,26 @@ class Own:
     def trial(self) -> dict[str, Any]:
         """Seconds and memory of a step of this rank by itself; the module has learned from three then."""
         from ..estimate import own_peak
+        from ..strategy import RankMesh
 
         clock, plan = _Clock(), self.plan
-        _quiet(callbacks=[clock], accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0, max_steps=3,
+        cut = {"strategy": RankMesh(plan["tensor"])} if plan["cuts"] else {}
+        _quiet(callbacks=[clock], **cut, accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0, max_steps=3,
                max_epochs=-1).fit(self.module, datamodule=self.data)
         cuda = self.device.type == "cuda"
         return {"step_seconds": min(clock.seconds, default=0.0) * plan["accumulate"], "threads": torch.get_num_threads(), "gpu": int(cuda),
                 "memory": torch.cuda.max_memory_allocated() if cuda else own_peak()}
 
-    def save(self, out: Path) -> None:
-        """Write the weights, and the way to the class: no pickle holds any of it."""
+    def export(self, out: Path) -> None:
+        """Write from rank 0 the weights, whole whether they are cut or not, and the way to the class: no pickle holds any of it.
+
+        All ranks must ask.
+        """
+        state = whole(self.module) if self.plan["cuts"] and dist.is_initialized() else self.module.state_dict()
+        if dist.is_initialized() and dist.get_rank():
+            return
         out.mkdir(parents=True, exist_ok=True)
-        state = {k: v for k, v in self.module.state_dict().items() if isinstance(v, torch.Tensor)}
+        state = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
         models.save_weights(state, out / "model.safetensors")
         objective = self.plan["objective"]
         config = {"kind": "lightning-module", "module": objective["module"], "options": objective["options"]}
@@ -100,14 +112,30 @@ def built(objective: dict[str, Any], own: dict[str, Any], seed: int) -> tuple[pl
     return module, data
 
 
-def look(objective: dict[str, Any], own: dict[str, Any], *, seed: int, ranks: int, accumulate: int) -> dict[str, int]:
-    """``batches`` of an epoch over all ranks, and ``samples``: from the dataloader that a trainer would begin with."""
+def look(objective: dict[str, Any], own: dict[str, Any], *, seed: int, ranks: int, accumulate: int, cuts: bool = False) -> dict[str, int]:
+    """``batches`` of an epoch over all ranks, and ``samples``: from the dataloader that a trainer would begin with.
+
+    Parameters
+    ----------
+    ranks : those that read different samples.
+    cuts : ranks are to hold parts of the module.
+
+    Raises
+    ------
+    SourceError, SpecError
+        Where it can't be trained so.
+    """
     module, data = built(objective, own, seed)
+    if cuts and not is_overridden("configure_model", module, pl.LightningModule):
+        raise SourceError("does not say how it is cut over ranks", where=objective["module"], allowed="a module that defines "
+                          "configure_model, and cuts itself there over self.device_mesh",
+                          hint="Set hardware.strategy=auto and tensor=1: each rank has the whole module then")
     seen = _Look()
-    try:
-        _quiet(callbacks=[seen], accelerator="cpu", limit_val_batches=0).fit(module, datamodule=data)
-    except _Seen:
-        pass
+    with _alone(cuts) as how:
+        try:
+            _quiet(callbacks=[seen], **how, accelerator="cpu", limit_val_batches=0).fit(module, datamodule=data)
+        except _Seen:
+            pass
     if own["steps"]:
         return {"batches": own["steps"] * ranks * accumulate, "samples": seen.samples}
     if seen.batches is None:
@@ -143,6 +171,21 @@ def _made(objective: dict[str, Any], field: str, options: str, kind: type, datas
         hint = "set data to a dataset version" if lacking[0] in GIVEN else f"expected a value for each of {', '.join(lacking)}"
         raise SpecError.one(f"objective.{options}.{lacking[0]}", f"is needed by {name}; {hint}")
     return made(**given)
+
+
+@contextlib.contextmanager
+def _alone(cuts: bool) -> Iterator[dict[str, Any]]:
+    """What a trainer needs to build a module here: of one that cuts itself, a mesh of this process alone."""
+    if not cuts:
+        yield {}
+        return
+    from ..strategy import RankMesh
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield {"strategy": RankMesh()}
+    finally:
+        dist.destroy_process_group()
 
 
 def _quiet(**options: Any) -> pl.Trainer:

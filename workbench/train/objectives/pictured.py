@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ...model.images import grid, save_images
+from .. import parallel
 from ..objective import Objective
 from ..reading.pixels import Pixels
 
@@ -53,12 +54,17 @@ class Pictured(Objective):
         """Weights that Muon orthogonalises are of linear layers; AdamW lets those of convolutions shrink too."""
         return (parameter.dim() == 2 if self.plan["optimizer"] == "muon" else parameter.dim() > 1) and "label" not in name
 
+    def cut(self) -> None:
+        super().cut()
+        parallel.cut(self.smooth, self.device_mesh, trained=False)
+
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
         step = self.trainer.global_step
         with torch.no_grad():
             stays = min(SMOOTHING, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(self.smooth.parameters()), list(self.maker(self.model).parameters()), 1 - stays)
+            kept, made = ([parallel.local(p) for p in m.parameters()] for m in (self.smooth, self.maker(self.model)))
+            torch._foreach_lerp_(kept, made, 1 - stays)  # cut alike: each rank smooths its part
 
     def shown(self, step: int, model: torch.nn.Module | None = None) -> list[dict[str, Any]]:  # noqa: ARG002 - the same chance at each step
         """A grid of what it makes out of chance that is the same at each step: a picture is seen to become what it is."""
@@ -73,6 +79,13 @@ class Pictured(Objective):
         made = maker.generate((2 if clips else ROWS) * columns, seed=self.plan["seed"],
                               **({"label": labels["label"][:2 * columns] if clips else labels["label"]} if labels else {}))
         return grid(made.numpy(), columns), "image/apng" if clips else "image/png"
+
+    def export(self, out: Path) -> None:
+        state = parallel.whole(self.smooth) if self.is_cut else None
+        if state is not None:
+            self.smooth = self.maker(self.fresh())
+            self.smooth.load_state_dict(state)
+        super().export(out)
 
     def save(self, out: Path) -> None:
         maker = self.smooth.to("cpu").eval()

@@ -166,7 +166,7 @@ class Watch:
         return RankError({"what": f"no step for {self.patience:g} s: {'; '.join(lines)}", "kind": "HungError", "rank": ranks[0],
                           "step": shown[ranks[0]]["step"] if ranks[0] in shown else self.steps.get(ranks[0], 0),
                           "traceback": "\n".join(whole), "peer": False,
-                          "hint": "A step that rightly takes longer needs a larger hang_seconds, or control.busy(...) around it"})
+                          "hint": "A step that rightly takes longer needs a larger hardware.hang_seconds, or control.busy(...) around it"})
 
 
 def _ended(status: int | None) -> str:

@@ -14,6 +14,7 @@ from ...dataset import Dataset
 from ...errors import SourceError
 from ...storage import digest_file, digest_json, staging
 from ...workspace import Workspace
+from .. import devices
 from ..spec import TrainSpec
 from . import base as bases
 from .order import Order
@@ -205,6 +206,7 @@ def refuse(spec: TrainSpec, workspace: Workspace, dataset: Dataset) -> dict[str,
         raise SourceError("holds nothing out to measure on", where=dataset.reference, received="0 records in validation",
                           allowed="one or more", hint="Curate with a larger split.validation, or add data")
     base = bases.found(objective.base, workspace)
+    devices.refuse_base(spec, base)
     if base.template(objective.template) is None:
         raise SourceError("has no chat template: what is a question and what an answer?", where=base.path, received=objective.base,
                           allowed="chat_template.jinja, or chat_template in tokenizer_config.json",

@@ -53,6 +53,12 @@ class Base:
         found = _json(self.path / "config.json")
         return found | (found.get("text_config") or {})
 
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """What its layers with weights are called, each by its last name: ``q_proj``."""
+        names = (name for file in weights_of(self.path) for name in _head(file)[0] if name != "__metadata__")
+        return frozenset(name.rpartition(".")[0].rpartition(".")[2] for name in names)
+
     @property
     def context(self) -> int | None:
         """Most tokens that it sees at once, where it says so."""
@@ -165,11 +171,7 @@ def refuse_torn(file: Path) -> None:
     """Raise where a safetensors file is not whole: its header says how long it must be."""
     size, ends = file.stat().st_size, 0
     try:
-        with open(file, "rb") as opened:
-            length = struct.unpack("<Q", opened.read(8))[0]
-            if length > LARGEST_HEAD:
-                raise ValueError("header too long")
-            head = json.loads(opened.read(length))
+        head, length = _head(file)
         ends = 8 + length + max((v["data_offsets"][1] for k, v in head.items() if k != "__metadata__"), default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise SourceError("holds weights that do not load: its header is broken", where=file, received=f"{size:,} bytes",
@@ -177,6 +179,15 @@ def refuse_torn(file: Path) -> None:
     if size != ends:
         raise SourceError("holds weights that do not load: the file is torn", where=file, received=f"{size:,} bytes",
                           allowed=f"{ends:,} bytes", hint="Copy it again from where it came from")
+
+
+def _head(file: Path) -> tuple[dict[str, Any], int]:
+    """A safetensors file's header, and how long it is."""
+    with open(file, "rb") as opened:
+        length = struct.unpack("<Q", opened.read(8))[0]
+        if length > LARGEST_HEAD:
+            raise ValueError("header too long")
+        return json.loads(opened.read(length)), length
 
 
 @lru_cache(maxsize=64)

@@ -54,6 +54,10 @@ class Mixture:
         source = int(self._block[1][within])
         return source, block * self.shares[source] + int(self._block[2][within])
 
+    def sources_of(self, positions: Sequence[int]) -> list[int]:
+        """Which of the streams the windows at positions are of."""
+        return [self.place(p)[0] for p in positions]
+
     def named(self, positions: Sequence[int]) -> list[int]:
         """Places in their streams at which the windows at positions begin."""
         return [self.sources[s].named([n])[0] for s, n in map(self.place, positions)]

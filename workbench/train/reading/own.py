@@ -128,7 +128,8 @@ def prepare(control: Any, argument: dict[str, Any]) -> str:  # noqa: ARG001 - wh
     own = {"root": str(workspace.root), "dataset": argument["dataset"],
            "clip": spec.clip if "clip" in spec.model_fields_set else None, "steps": spec.objective.steps,
            "epochs": None if spec.objective.steps else int(spec.epochs or spec.objective.EPOCHS)}
-    seen = look(spec.objective.model_dump(mode="json"), own, seed=spec.seed, ranks=spec.hardware.ranks, accumulate=spec.batch.accumulate)
+    seen = look(spec.objective.model_dump(mode="json"), own, seed=spec.seed, ranks=spec.hardware.readers,
+                accumulate=spec.batch.accumulate, cuts=spec.hardware.cuts)
     file = _kept(spec, workspace, argument["inputs"])
     write_atomic(file, json.dumps({"own": own, "module": spec.objective.module, **seen}))
     return str(file)
@@ -151,7 +152,9 @@ def refuse_nothing(plan: Plan, made: Looked, dataset: Dataset | None) -> None:
 def card(spec: TrainSpec, dataset: Dataset | None, *, run: str, parameters: int, metrics: dict[str, Any], plan: dict[str, Any]) -> str:
     """The draft of a card, Markdown: what a training knows of a model that it did not make."""
     value = metrics.get(plan["measure"])
+    gain = metrics.get("gain")
     measured = "No validation loss was logged as `val_loss`." if value is None else f"Validation loss, as it logs it: **{value:.4g}**."
+    measured += f" Before the first step it was {gain['before']:.4g}: a difference of {gain['difference']:+.4g}." if gain else ""
     loss = "" if metrics["loss"] is None else f" Last training loss {metrics['loss']:.4g}."
     return f"""---
 tags: [lightning]
@@ -186,8 +189,8 @@ def _file(place: Path) -> Path | None:
 
 
 def _kept(spec: TrainSpec, workspace: Workspace, inputs: dict[str, str]) -> Path:
-    key = [FORMAT, spec.objective.model_dump(mode="json"), inputs, spec.hardware.ranks, spec.batch.accumulate, spec.epochs, spec.seed,
-           spec.clip if "clip" in spec.model_fields_set else None]
+    key = [FORMAT, spec.objective.model_dump(mode="json"), inputs, spec.hardware.readers, spec.hardware.cuts, spec.batch.accumulate,
+           spec.epochs, spec.seed, spec.clip if "clip" in spec.model_fields_set else None]
     return workspace.path("cache", "modules", f"{digest_json(key)[:24]}.json")
 
 

@@ -9,7 +9,8 @@ import codecs
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...dataset import Dataset
 from ...errors import SourceError, WorkbenchError
@@ -46,7 +47,8 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     -------
     dict
         ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``rank``, ``start`` in the stream,
-        ``texts``, ``trained`` and ``ends`` a token, ``records`` with where they begin and end and whether they are cut there),
+        ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and whether they are
+        cut there),
         ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
 
     Raises
@@ -63,23 +65,25 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
         raise SourceError("has no first batch in tokens", where="objective", received=spec.objective.kind,
                           allowed=", ".join(["pretrain", *FORMS]), hint="Its samples are shown as it trains")
     streams.refuse(spec, workspace, dataset)
-    wanted = streams.vocabulary_of(spec, dataset)
-    found = streams.found(spec, workspace, dataset, _inputs(spec, registry)) or streams.make(workspace, dataset, wanted)
+    inputs = _inputs(spec, registry)
+    found = streams.found(spec, workspace, dataset, inputs) or streams.made(spec, workspace, dataset, inputs)
     plan = planned(spec, found.count("train"))
     batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
     counted = _counted(batches, found)
     if not counted["text"]:
         raise nothing_trained(dataset)
-    pieces, said = _pieces(found), []
-    for rank, _, starts, rows in batches:
-        for start, row in list(zip(starts, rows, strict=True))[:max(0, most - len(said))]:
-            said.append({"rank": rank, "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
-                         "ends": [n for n, i in enumerate(row) if i == 0], "records": _records(found, start, row)})
-    _name(said, dataset)
+    pieces, sources, said = _pieces(found), [dataset, *_mixed(spec, registry)], []
+    for batch in batches:
+        for source, start, row in list(batch.samples())[:max(0, most - len(said))]:
+            said.append({"rank": batch.rank, "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
+                         "dataset": sources[source].reference, "ends": [n for n, i in enumerate(row) if i == 0],
+                         "records": _records(found.sources()[source], start, row)})
+    _name(said, {d.reference: d for d in sources})
     return {"step": min(max(1, step), plan.steps), "steps": plan.steps, "ranks": spec.hardware.ranks, "context": plan.context,
-            "vocabulary": found.vocabulary, "dataset": dataset.reference, "total": sum(len(b[2]) for b in batches),
+            "vocabulary": found.vocabulary, "dataset": dataset.reference, "total": sum(len(b.starts) for b in batches),
             "tokens": counted["tokens"], "trained": counted["trained"], "records": counted["records"], "cut": counted["cut"],
-            "sequences": said, "digests": {str(r): [digest_rows(b[3]) for b in batches if b[0] == r] for r in range(spec.hardware.ranks)},
+            "sequences": said,
+            "digests": {str(r): [digest_rows(b.rows) for b in batches if b.rank == r] for r in range(spec.hardware.ranks)},
             "notes": list(plan.said)}
 
 
@@ -88,20 +92,40 @@ def _inputs(spec: TrainSpec, registry: Registry) -> dict[str, str]:
     return {f"{streams.MIX}{r}": registry.resolve("dataset", r).digest for r in spec.objective.mix}
 
 
-def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[tuple[int, int, list[int], np.ndarray]]:
-    """(rank, number, places in the stream, ids) of the batches that make a step, rank by rank."""
+def _mixed(spec: TrainSpec, registry: Registry) -> list[Dataset]:
+    return [Dataset(registry.resolve("dataset", reference).path) for reference in spec.objective.mix]
+
+
+class Batch(NamedTuple):
+    """What a rank takes at once."""
+
+    rank: int
+    sources: list[int]
+    """which of the streams that are mixed each row is of"""
+    starts: list[int]
+    """where in its stream each begins"""
+    rows: np.ndarray
+    """ids"""
+
+    def samples(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Source, place and ids of each row."""
+        return zip(self.sources, self.starts, self.rows, strict=True)
+
+
+def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[Batch]:
+    """The batches that make a step, rank by rank."""
     found, windows = [], tokens.reading(plan.context, plan.seed)
     for rank in range(world):
         share = Share(plan.sequences, plan.chunks, rank, world)
         for number in range((step - 1) * share.accumulate, step * share.accumulate):
             _, positions, weight = share.batch(number)
-            found += [(rank, number, windows.named(positions), windows.rows(positions))] if weight else []
+            found += [Batch(rank, windows.sources_of(positions), windows.named(positions), windows.rows(positions))] if weight else []
     return found
 
 
 def refuse_nothing(plan: Plan, tokens: Tokens, world: int, dataset: Dataset) -> None:
     """Raise where the first step would train no token of text."""
-    if not any((rows[:, 1:] != 0).any() for *_, rows in batches_of(plan, tokens, world, 1)):
+    if not any((batch.rows[:, 1:] != 0).any() for batch in batches_of(plan, tokens, world, 1)):
         raise nothing_trained(dataset)
 
 
@@ -112,17 +136,17 @@ def nothing_trained(dataset: Dataset) -> SourceError:
                        hint="Look at the dataset's records: their text is empty")
 
 
-def _counted(batches: list[tuple[int, int, list[int], np.ndarray]], tokens: Tokens) -> dict[str, int]:
-    whole, cut, seen, counts = set(), set(), 0, {"trained": 0, "text": 0}
-    for _, _, starts, rows in batches:
-        seen += rows.size
-        counts["trained"] += rows[:, 1:].size
-        counts["text"] += int((rows[:, 1:] != 0).sum())
-        for start, row in zip(starts, rows, strict=True):
-            for record in _records(tokens, start, row):
-                whole.add(record["number"])
+def _counted(batches: list[Batch], tokens: Tokens) -> dict[str, int]:
+    whole, cut, seen, counts, streams = set(), set(), 0, {"trained": 0, "text": 0}, tokens.sources()
+    for batch in batches:
+        seen += batch.rows.size
+        counts["trained"] += batch.rows[:, 1:].size
+        counts["text"] += int((batch.rows[:, 1:] != 0).sum())
+        for source, start, row in batch.samples():
+            for record in _records(streams[source], start, row):
+                whole.add((source, record["number"]))
                 if record["begins"] == "cut" or record["ends"] == "cut":
-                    cut.add(record["number"])
+                    cut.add((source, record["number"]))
     return {"tokens": seen, **counts, "records": len(whole), "cut": len(cut)}
 
 
@@ -130,8 +154,6 @@ def _records(tokens: Tokens, start: int, row: np.ndarray) -> list[dict[str, Any]
     """Pieces of records in a window: first and last token, which record, and whether it is whole at either end."""
     import numpy as np
 
-    if tokens.mixed:  # which stream a place is of is not known here
-        return []
     stream, found = tokens.stream("train"), []
     ends = [n for n, i in enumerate(row) if i == 0]
     first = 0
@@ -148,14 +170,17 @@ def _records(tokens: Tokens, start: int, row: np.ndarray) -> list[dict[str, Any]
     return found
 
 
-def _name(said: list[dict[str, Any]], dataset: Dataset) -> None:
-    """Say where each record that is shown comes from."""
-    wanted = sorted({r["number"] for s in said for r in s["records"]})
-    table = dataset.table("train", ["id", "source", "locator"]).take(wanted).to_pylist()
-    named = dict(zip(wanted, table, strict=True))
-    for sequence in said:
-        for record in sequence["records"]:
+def _name(said: list[dict[str, Any]], datasets: dict[str, Dataset]) -> None:
+    """Say where each record that is shown comes from; of several datasets, from which of them too."""
+    for reference, dataset in datasets.items():
+        records = [r for s in said if s["dataset"] == reference for r in s["records"]]
+        wanted = sorted({r["number"] for r in records})
+        table = dataset.table("train", ["id", "source", "locator"]).take(wanted).to_pylist()
+        named = dict(zip(wanted, table, strict=True))
+        for record in records:
             record.update({k: str(v)[:200] for k, v in named[record["number"]].items()})
+            if len(datasets) > 1:
+                record["source"] = f"{reference}: {record['source']}"
 
 
 class _Pieces:

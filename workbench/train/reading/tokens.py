@@ -98,6 +98,10 @@ class Tokens:
             return Streamed(self.url, self.path.name, self.path.parent.parent / "streams", self.limit)
         return np.memmap(self.path / f"{split}.bin", dtype=self.meta["dtype"], mode="r")
 
+    def sources(self) -> list[Tokens]:
+        """What is read: these, and those that are mixed in, in the order of ``Mixture``."""
+        return [replace(self, mixed=()), *(Tokens(p) for p, _ in self.mixed)]
+
     def told(self) -> dict[str, Any]:
         """What each rank must know of it."""
         return {"tokens": str(self.path), "stream": self.url, "stream_limit": self.limit, "mixed": [[str(p), w] for p, w in self.mixed]}
@@ -207,11 +211,16 @@ def vocabulary_of(spec: TrainSpec, dataset: Dataset) -> int:
 
 def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 - the signature of what a gang calls
     """Make what a spec reads (argument: root, dataset, spec, inputs), in a process of the gang; returns its directory."""
-    workspace, dataset, spec = Workspace(argument["root"]), Dataset(Path(argument["dataset"])), TrainSpec.load(argument["spec"])
+    spec, dataset = TrainSpec.load(argument["spec"]), Dataset(Path(argument["dataset"]))
+    return str(made(spec, Workspace(argument["root"]), dataset, argument["inputs"]).path)
+
+
+def made(spec: TrainSpec, workspace: Workspace, dataset: Dataset, inputs: Mapping[str, str]) -> Tokens:
+    """What a spec reads of a dataset: its streams, those that are mixed in, and where it says so the stream at its URL."""
     vocabulary = vocabulary_of(spec, dataset)
     own = cached(workspace, dataset.digest, vocabulary) or make(workspace, dataset, vocabulary)
     for reference in spec.objective.mix:
-        digest = argument["inputs"][f"{MIX}{reference}"]
+        digest = inputs[f"{MIX}{reference}"]
         if not (_beside(own, digest) / "meta.json").exists():
             _make_beside(own, Dataset(Registry(workspace).by_digest("dataset", digest).path))
     if spec.objective.stream is not None:
@@ -219,7 +228,7 @@ def prepare(control: object, argument: dict[str, Any]) -> str:  # noqa: ARG001 -
 
         published(own.stream("train"), spec.objective.stream, own.path.name)
         (own.path / _written(spec.objective.stream)).touch()
-    return str(own.path)
+    return found(spec, workspace, dataset, inputs)
 
 
 def make(workspace: Workspace, dataset: Dataset, vocabulary: int) -> Tokens:

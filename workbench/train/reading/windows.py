@@ -34,6 +34,10 @@ class Windows:
         self.order = Order(self.count, seed) if block is None else NearOrder(self.count, seed, block=block // context, together=TOGETHER)
         self._offset: tuple[int, int] = (-1, 0)
 
+    def sources_of(self, positions: Sequence[int]) -> list[int]:
+        """Which of several streams the windows at positions are of: here there is one."""
+        return [0] * len(positions)
+
     def named(self, positions: Sequence[int]) -> list[int]:
         """Places in the stream at which the windows at positions begin."""
         return [self._start(n) for n in positions]
