@@ -179,7 +179,8 @@ class Curves(callbacks.Curves):
         if self.control.rank == 0:
             row = [step, loss, self.own.rate, norm, time.time(), now - self.began]
             self.rows.append(row)
-            self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * self.own.plan["every"]["checkpoint"]]
+            written = callbacks.written_down(self.control, self.own.plan, step)
+            self.recent = [r for r in [*self.recent, row] if r[0] > written]
         if step == 1 or trainer.should_stop:
             self.flush()
         if not finite:
@@ -220,7 +221,7 @@ class HeldOut(callbacks.HeldOut):
         if self.control.world > 1:
             dist.all_reduce(value)
             value /= self.control.world
-        self.last = [trainer.global_step, value.item()]
+        self.add(self.own.plan, trainer.global_step, value.item())
         if self.control.rank == 0 and math.isfinite(self.last[1]):
             self.control.send("held-out", step=trainer.global_step, value=self.last[1])
 
