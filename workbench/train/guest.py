@@ -106,8 +106,9 @@ class _Behind:
         return len(self.inner)
 
     def __iter__(self) -> Iterator[Any]:
+        # Behind the first ``next``, not in ``iter``: with processes that load, a DataLoader makes two iterators and reads the second.
         skip, self.skip = self.skip, 0
-        return itertools.islice(iter(self.inner), skip, None)
+        yield from itertools.islice(iter(self.inner), skip, None)
 
 
 class Told(DummyLogger):
