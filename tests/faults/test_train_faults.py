@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from workbench import cluster, processes, runs
+from workbench import cluster, processes, runs, tracking, unrecorded
 from workbench.events import Event
 from workbench.workspace import Workspace
 
@@ -355,6 +357,48 @@ def test_a_scheduler_that_is_frozen_for_ever(live, undisturbed, in_haste):
     assert run.entry.attempt == 2 and "the scheduler is frozen: it is ended" in "".join(e.data["text"] for e in run.events(kinds=["log"]))
     for pid in [holder, *(r["pid"] for r in old)]:
         gone(pid)
+
+
+def logged(run: runs.Run, words: str) -> list[str]:
+    return [e.data["text"] for e in run.events(kinds=["log"]) if words in e.data["text"]]
+
+
+def in_mlflow(run: runs.Run) -> list[tuple[int, float]]:
+    """The loss as MLflow holds it, once all that was left is recorded."""
+    deadline = time.monotonic() + 120
+    while unrecorded.waits(run.workspace, run.id):
+        tracking.catch_up(run.workspace)
+        assert time.monotonic() < deadline, "it is recorded by nobody"
+        time.sleep(0.1)
+    client = tracking.connect(run.workspace)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    found, = client.search_runs([experiment], f"tags.`workbench.run` = '{run.id}'")
+    assert found.info.status == "FINISHED" and found.data.tags["model"] == f"killed@{run.result['digest'][:12]}"
+    return [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")]
+
+
+def test_an_mlflow_that_nobody_answers_stops_nothing_and_is_caught_up_with(live, undisturbed):
+    settings = live.root / "workbench.toml"
+    before = settings.read_text() if settings.exists() else None
+    settings.write_text((before or "") + '\ntracking_uri = "http://127.0.0.1:9"\n')  # the port of "discard": nobody listens
+    try:
+        run = runs.submit(SPEC, live, again=True)
+        same(run, undisturbed)
+    finally:
+        settings.unlink() if before is None else settings.write_text(before)
+    assert len(logged(run, "not recorded in MLflow")) == 1 and run.entry.attempt == 1
+    assert in_mlflow(run) == run.curve("loss")
+
+
+@soak
+def test_an_mlflow_whose_file_is_locked_stops_nothing_and_is_caught_up_with(live, undisturbed):
+    run = runs.submit(SPEC, live, again=True)
+    with contextlib.closing(sqlite3.connect(live.path("mlflow.db"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        same(run, undisturbed)  # it ends while the lock is held
+        other.execute("ROLLBACK")
+    assert len(logged(run, "not recorded in MLflow")) == 1
+    assert in_mlflow(run) == run.curve("loss")
 
 
 @soak

@@ -51,15 +51,20 @@ class Curves(pl.Callback):
         self.rows: deque[list[float]] = deque()
         self.recent: list[list[float]] = []
         self.losses: list[torch.Tensor] = []
-        self.began = 0.0
+        self.began, self.said = 0.0, False
         self._sending, self._over = threading.Lock(), threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.again()
         if self.control.rank == 0:
-            if self.recent:
-                self.control.send("steps", rows=self.recent, again=True)
             self._over.clear()
             threading.Thread(target=self._send, args=(self._over,), name="curves", daemon=True).start()
+
+    def again(self) -> None:
+        """Say what came before once more, if it was not yet: one that begins with its last step trains nothing, and no hook is called."""
+        if self.control.rank == 0 and self.recent and not self.said:
+            self.control.send("steps", rows=self.recent, again=True)
+        self.said = True
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         self._over.set()
@@ -143,7 +148,7 @@ class HeldOut(pl.Callback):
     """
 
     def __init__(self, control: Control):
-        self.control = control
+        self.control, self.said = control, False
         self.recent: list[list[float]] = []
 
     @property
@@ -152,9 +157,14 @@ class HeldOut(pl.Callback):
         return self.recent[-1] if self.recent else []
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        if self.control.rank == 0:
+        self.again()
+
+    def again(self) -> None:
+        """Say what came before once more, if it was not yet."""
+        if self.control.rank == 0 and not self.said:
             for step, value in self.recent:
                 self.control.send("held-out", step=int(step), value=value)
+        self.said = True
 
     def add(self, plan: dict[str, Any], step: int, value: float) -> None:
         """One more; those before it that are written down go."""

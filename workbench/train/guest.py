@@ -273,6 +273,8 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                          num_sanity_val_steps=0, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
+    curves.again()
+    held_out.again()
     curves.flush()
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
