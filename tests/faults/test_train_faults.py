@@ -404,7 +404,7 @@ def test_an_mlflow_whose_file_is_locked_stops_nothing_and_is_caught_up_with(live
 @soak
 @pytest.mark.parametrize("seed", range(12))
 def test_soak_anything_killed_at_any_moment(live, undisturbed, seed):
-    chance = random.Random(seed)
+    chance = random.Random(f"{os.environ.get('WORKBENCH_SEED', '')}/{seed}")
     run = runs.submit(SPEC, live, again=True)
     for _ in range(3):
         time.sleep(chance.random() * 4)
