@@ -314,14 +314,14 @@ def test_kill_of_the_process_that_makes_what_is_read(live, fed_undisturbed, tmp_
 @pytest.fixture
 def in_haste(live) -> Iterator[Callable[..., None]]:
     """A function that makes drivers less patient; as they were in the end."""
-    def put(link: float, quiet: float, frozen: float) -> None:
-        from workbench.train.ranks import scheduler, watch
+    def put(link: float, ending: float, quiet: float, frozen: float) -> None:
+        from workbench.train.ranks import gang, scheduler, watch
 
-        watch.LINK, scheduler.QUIET, scheduler.FROZEN = link, quiet, frozen
+        watch.LINK, gang.ENDING, scheduler.QUIET, scheduler.FROZEN = link, ending, quiet, frozen
 
-    from workbench.train.ranks import scheduler, watch
+    from workbench.train.ranks import gang, scheduler, watch
 
-    usual = (watch.LINK, scheduler.QUIET, scheduler.FROZEN)
+    usual = (watch.LINK, gang.ENDING, scheduler.QUIET, scheduler.FROZEN)
     yield lambda *seconds: cluster.connect(live).run(put, *seconds)
     cluster.connect(live).run(put, *usual)
 
@@ -329,7 +329,7 @@ def in_haste(live) -> Iterator[Callable[..., None]]:
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(15.0, marks=soak)])
 def test_a_scheduler_that_is_frozen_for_a_while(live, undisturbed, in_haste, seconds):
     if not seconds:
-        in_haste(4.0, 1.0, 60.0)
+        in_haste(4.0, 1.0, 1.0, 60.0)
     run = runs.submit(SPEC, live, again=True)
     at_step(run, 50)
     old, holder = ranks(run), processes.find(live, cluster.PROCESS).pid
@@ -348,7 +348,7 @@ def test_a_scheduler_that_is_frozen_for_a_while(live, undisturbed, in_haste, sec
 
 @soak
 def test_a_scheduler_that_is_frozen_for_ever(live, undisturbed, in_haste):
-    in_haste(4.0, 1.0, 5.0)
+    in_haste(4.0, 1.0, 1.0, 5.0)
     run = runs.submit(SPEC, live, again=True)
     at_step(run, 50)
     old, holder = ranks(run), processes.find(live, cluster.PROCESS).pid

@@ -34,6 +34,8 @@ PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 START_LOOK = 5.0
 """Seconds between looks at the workers while ranks are being started."""
+ENDING = 10.0
+"""Seconds that the end of ranks is waited for; where nobody could be told, they are ended once workers are claimed again."""
 WAKE = 4.0
 """Seconds that a claim waits before workers that say nothing are started anew."""
 POLL = 0.2
@@ -292,7 +294,7 @@ class Gang:
     def _end(self, plan: dict[str, Any]) -> None:
         # Off this thread: a worker that answers no more must not hold up the driver.
         asked = aside(lambda: self._on_workers(host.end, plan["token"], workers=[r["worker"] for r in plan["ranks"]]))
-        self._unended = None if wait([asked], 10).done and asked.result() else plan
+        self._unended = None if wait([asked], ENDING).done and asked.result() else plan
 
     def _on_workers(self, function: Callable, *arguments: object, workers: list[str] | None = None) -> bool:
         """Run a function on workers, those that are known to be lost left out; false where it could not be asked for."""
