@@ -22,7 +22,7 @@ from workbench.runs import Run
 from workbench.spec import spec_class
 from workbench.workspace import Workspace
 
-from . import faring, measures, picturesight, samples, still
+from . import faring, measures, samples, still
 from .panel import Panel, slow
 
 OTHERS = 40
@@ -178,6 +178,8 @@ class TrainPanel(Panel):
     def ask_sight(self, step: int = 1, of: str = "spec") -> dict[str, Any]:
         """The batch of a step, of the spec as it stands or of the run that is shown; worked out in a process of its own."""
         from workbench.train.reading.sight import look
+
+        from . import picturesight
 
         shown = of == "run" and self.watch is not None
         spec, digest = (self.watch.run.spec, self.watch.entry.inputs.get("data")) if shown else (self.spec, None)
