@@ -27,7 +27,9 @@ def started(workspace, monkeypatch):
     monkeypatch.setenv("READY", str(workspace.root / "ready"))
     monkeypatch.setenv("WORKBENCH_STEP", "a-step")
     process = processes.start(workspace, "a/loop", "loop_for_test")
+    deadline = time.monotonic() + 60
     while not (workspace.root / "ready").exists() or not (workspace.root / "ready").read_text():
+        assert time.monotonic() < deadline and process.alive, "it did not begin"
         time.sleep(0.02)
     yield process
     process.end()

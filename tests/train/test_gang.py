@@ -137,7 +137,9 @@ def test_a_dead_holders_lease_is_free_and_a_newer_attempt_takes_over_and_ends_th
 
     thread = threading.Thread(target=old)
     thread.start()
+    deadline = time.monotonic() + 120
     while not any(m["kind"] == "ready" for m in started):
+        assert time.monotonic() < deadline and thread.is_alive(), "the ranks did not begin"
         time.sleep(0.02)
     with gang(live, "other") as other, pytest.raises(InterruptedError):
         other.claim(check=give_up(3))  # held by another run: waits
