@@ -8,6 +8,7 @@ PYTHON ?= python3
 UI ?= 1
 JOBS ?= 2
 ROUNDS ?= 10
+FAULTS ?= tests/faults
 BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -26,8 +27,10 @@ test: $(STAMP) ## install (once), then all tests, the examples in docstrings, th
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 	$(BIN)/python tests/notebooks/small.py
 
-soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10)
-	for round in $$(seq $(ROUNDS)); do echo "round $$round"; WORKBENCH_SOAK=1 $(BIN)/python -m pytest -q -x tests/faults || exit 1; done
+soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10, FAULTS=tests/faults), and how often each was survived
+	counts=$$(mktemp); for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
+		WORKBENCH_SOAK=1 WORKBENCH_COUNTS=$$counts WORKBENCH_SEED=$$round $(BIN)/python -m pytest -q $(FAULTS) || true; done; \
+		$(BIN)/python tests/faults/counts.py $$counts; ended=$$?; rm -f $$counts; exit $$ended
 
 bench: $(STAMP) ## measure what docs/benchmarks.md states
 	for script in tests/benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,9 @@ def test_many_processes_write_one_chain(tmp_path):
     log = AuditLog(tmp_path / "audit.jsonl")
     writers = [writer(log, 25, str(n)) for n in range(4)]
     seen = 0
+    deadline = time.monotonic() + 120
     while any(w.poll() is None for w in writers):
+        assert time.monotonic() < deadline, "the writers do not end"
         seen, before = log.verify(), seen  # a reader never takes a write for a fault
         assert seen >= before
     said = [h for w in writers for h in w.stdout.read().split()]

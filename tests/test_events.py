@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,9 @@ def test_a_tail_sees_each_event_of_many_writers_once_and_in_order(workspace):
     for one in ready:
         one.wait(60)
     events, seen, cursor = Events(workspace), [], 0
+    deadline = time.monotonic() + 120
     while any(w.is_alive() for w in writers) or len(seen) < 1200:
+        assert time.monotonic() < deadline, f"{len(seen)} of 1200 events were seen"
         batch = events.tail(after=cursor, limit=100)
         cursor = batch[-1].seq if batch else cursor
         seen += batch
@@ -46,8 +49,9 @@ def test_kill_of_a_writer_leaves_whole_events(workspace):
     writer.start()
     ready.wait(60)
     events = Events(workspace)
+    deadline = time.monotonic() + 120
     while len(events.tail("run")) < 20:
-        pass
+        assert time.monotonic() < deadline and writer.is_alive(), "the writer wrote nothing"
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     steps = [s for s, _ in events.curve("run", "n")]

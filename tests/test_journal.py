@@ -28,6 +28,14 @@ def test_the_same_key_is_found_unless_again(journal):
     assert not add(journal, again=True)[1] and not add(journal, "other")[1]
 
 
+def test_the_newest_is_who_was_submitted_last_whatever_the_clock_said(journal, monkeypatch):
+    first, _ = add(journal, again=True)
+    monkeypatch.setattr("time.time", lambda: first.submitted - 3600)
+    second, _ = add(journal, again=True)
+    assert second.submitted < first.submitted and [e.id for e in journal.entries()] == [second.id, first.id]
+    assert add(journal)[0].id == second.id
+
+
 @pytest.mark.parametrize("end", ["failed", "stopped"])
 def test_what_did_not_end_well_is_not_found(journal, end):
     first, _ = add(journal)

@@ -27,7 +27,9 @@ def started(workspace, monkeypatch):
     monkeypatch.setenv("READY", str(workspace.root / "ready"))
     monkeypatch.setenv("WORKBENCH_STEP", "a-step")
     process = processes.start(workspace, "a/loop", "loop_for_test")
+    deadline = time.monotonic() + 60
     while not (workspace.root / "ready").exists() or not (workspace.root / "ready").read_text():
+        assert time.monotonic() < deadline and process.alive, "it did not begin"
         time.sleep(0.02)
     yield process
     process.end()
@@ -51,9 +53,17 @@ def test_end_takes_descendants_along(workspace, started):
 
 
 def test_another_process_with_the_same_pid_is_not_taken_for_it(workspace):
-    processes.record(workspace, replace(processes.current(), name="old", created=processes.current().created - 100))
+    processes.record(workspace, replace(processes.current(), name="old", began="another start of the system/100"))
     assert processes.find(workspace, "old") is None
+    processes.record(workspace, replace(processes.current(), name="old", began="", created=processes.current().created - 100))
+    assert processes.find(workspace, "old") is None  # of a version that noted nothing else
     processes.end_all(workspace)  # and does not end this one
+
+
+def test_a_clock_that_is_set_back_ends_nothing(workspace, started):
+    """The system tells when a process began by the clock as it is now: an hour less than what was recorded."""
+    processes.record(workspace, replace(started, created=started.created + 3600))
+    assert processes.find(workspace, "a/loop").alive and [p.name for p in processes.listed(workspace)] == ["a/loop"]
 
 
 def test_a_lock_ends_with_its_holder(workspace):

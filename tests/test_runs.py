@@ -67,7 +67,9 @@ def test_the_submitter_may_die(live):
 
 def test_stop_ends_it_and_it_can_be_asked_again(live):
     run = runs.submit(docs(6, "stopped"), live)
+    deadline = time.monotonic() + 120
     while not run.events(kinds=["progress"]) and run.state not in ENDED:
+        assert time.monotonic() < deadline, f"it is {run.state} and says nothing"
         time.sleep(0.02)
     run.stop()
     run.wait(30, check=False)

@@ -20,6 +20,17 @@ def objective_of(spec: Mapping[str, Any]) -> str:
     return kind if kind in KINDS else "pretrain"
 
 
+def sees(objective: str) -> str:
+    """What a batch of an objective can be shown as: ``tokens``, ``pictures``, or nothing where only a module of one's own knows.
+
+    Examples
+    --------
+    >>> [sees(kind) for kind in ("sft", "gan", "module")]
+    ['tokens', 'pictures', '']
+    """
+    return "" if objective == "module" else "pictures" if KINDS[objective].unit == "images" else "tokens"
+
+
 def words(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Names of curves and units of a run by its spec.
 
@@ -27,7 +38,7 @@ def words(spec: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``first`` (curves that say whether it learns), ``curves`` (name -> title and unit), ``measure``, ``measured`` (its unit),
-        ``unit`` (what is counted), ``rate`` (name of the curve of its speed).
+        ``unit`` (what is counted), ``rate`` (name of the curve of its speed), ``sees`` (what its first batch is made of).
 
     Examples
     --------
@@ -40,5 +51,6 @@ def words(spec: Mapping[str, Any]) -> dict[str, Any]:
     title, measured = _HELD_OUT.get(kind.measure, (kind.measure.replace("_", " "), ""))
     rate = f"{kind.unit}_per_second"
     return {"first": ["loss", kind.measure], "measure": kind.measure, "measured": measured, "unit": kind.unit, "rate": rate,
+            "sees": sees(name),
             "curves": {"loss": ["loss", _LOSS.get(name, "")], kind.measure: [title, measured], "learning_rate": ["learning rate", ""],
                        rate: ["speed", f"{kind.unit} a second"], "gradient_norm": ["gradient norm", ""]}}

@@ -66,7 +66,7 @@ class TrainPanel(Panel):
         part = next(v for v in _objectives() if v.model_fields["kind"].default == kind)
         streams = kind == "pretrain"
         values = {p: getattr(part, a) for p, a in OWN.items() if not (streams and p == "epochs")}
-        self.own = {"kind": kind, "values": values, "idle": [] if streams else ["model", "tokens"]}
+        self.own = {"kind": kind, "values": values, "idle": [] if streams else ["model", "tokens"], "sees": measures.sees(kind)}
 
     # The run as it is --------------------------------------------------------------------------------------------------------
 
@@ -179,10 +179,12 @@ class TrainPanel(Panel):
         """The batch of a step, of the spec as it stands or of the run that is shown; worked out in a process of its own."""
         from workbench.train.reading.sight import look
 
-        if of == "run" and self.watch is not None:
-            entry = self.watch.entry
-            return look(self.watch.run.spec, self.workspace, step=step, digest=entry.inputs.get("data"))
-        return look(self.spec, self.workspace, step=step)
+        from . import picturesight
+
+        shown = of == "run" and self.watch is not None
+        spec, digest = (self.watch.run.spec, self.watch.entry.inputs.get("data")) if shown else (self.spec, None)
+        pictures = measures.sees(spec.objective.kind) == "pictures"
+        return (picturesight.look if pictures else look)(spec, self.workspace, step=step, digest=digest)
 
     # What came of it -----------------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,8 @@ RUNNERS: dict[str, tuple[str, Place]] = {
     "pipeline": ("workbench.pipeline.run", "process"),
 }
 _warmed: set[str] = set()
+_ahead: dict[str, tuple[float, float]] = {}
+"""run -> a sign of life that lies ahead of the clock, and since when it is known here"""
 SILENCE = 10.0
 """Seconds without a sign of life after which a driver is started again."""
 
@@ -58,7 +60,7 @@ class RunContext:
         self.stopping = threading.Event()
         self._events, self._journal = Events(workspace), Journal(workspace)
         self._began: dict[str, tuple[float, float]] = {}
-        self._said = 0.0
+        self._said = float("-inf")
 
     def point(self, name: str, step: int, value: float) -> None:
         """Add a point to a curve."""
@@ -86,7 +88,7 @@ class RunContext:
 
     def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
         """Say how far the work is; rate and time left are worked out here. Said at most five times a second."""
-        now = time.time()
+        now = time.monotonic()
         first = label not in self._began
         begun, done_then = self._began.setdefault(label, (now, done))
         if now - self._said < 0.2 and not first and done != total:
@@ -243,7 +245,7 @@ def start(workspace: Workspace, entry: Entry) -> None:
 def _beats(journal: Journal, run_id: str, attempt: int) -> bool:
     """True where an attempt after this one gives signs of life: one that has given them lately may have ended with its worker too."""
     entry, deadline = journal.get(run_id), time.monotonic() + 3
-    if entry.attempt <= attempt or time.time() - (entry.beat or 0) > SILENCE:
+    if entry.attempt <= attempt or _silent(entry):
         return False
     while time.monotonic() < deadline:
         time.sleep(0.2)
@@ -266,7 +268,23 @@ def is_driven(workspace: Workspace, entry: Entry) -> bool:
     if entry.place == "cluster" and cluster.running(workspace) is None:
         return False
     # A worker can be busy for a while before it takes a driver up; a resubmitted key costs nothing.
-    return time.time() - (entry.beat or entry.submitted) < SILENCE
+    return not _silent(entry)
+
+
+def _silent(entry: Entry) -> bool:
+    """True where no sign of life came for too long. One that lies ahead of the clock was given before the clock was set back: whether
+    another follows is seen by whoever looks again.
+    """
+    beat = entry.beat or entry.submitted
+    age = time.time() - beat
+    if age >= 0:
+        _ahead.pop(entry.id, None)
+        return age >= SILENCE
+    seen, since = _ahead.get(entry.id, (None, 0.0))
+    if seen != beat:
+        _ahead[entry.id] = (beat, time.monotonic())
+        return False
+    return time.monotonic() - since >= SILENCE
 
 
 def runner(word: str) -> tuple[ModuleType, Place]:

@@ -53,7 +53,7 @@ def picture_html(image: bytes, title: str = "") -> Markup:
     """A picture as it is stored; an animated one plays by itself."""
     return Markup(f'<figure style="display:inline-block;margin:.2em;text-align:center"><img alt="{escape(title or "picture")}" '
                   f'style="min-width:{SIDE}px;max-width:16em;image-rendering:pixelated" '
-                  f'src="data:{_kind(image)};base64,{base64.b64encode(image).decode()}">'
+                  f'src="data:{media_of(image)};base64,{base64.b64encode(image).decode()}">'
                   + (f'<figcaption style="font-weight:400">{escape(title)}</figcaption>' if title else "") + "</figure>")
 
 
@@ -108,7 +108,8 @@ def sample_html(media: str, content: bytes, title: str, text: str = "") -> Marku
                   f'src="data:{escape(media)};base64,{base64.b64encode(content).decode()}"></audio>{said}</figure>')
 
 
-def _kind(image: bytes) -> str:
+def media_of(image: bytes) -> str:
+    """The media type of a picture's bytes."""
     for mark, kind in ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp")):
         if image.startswith(mark):
             return kind

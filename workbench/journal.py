@@ -81,7 +81,7 @@ class Journal:
         with self.database.transaction() as connection:
             if not again:
                 row = connection.execute("SELECT * FROM runs WHERE key = ? AND state IN ('done', 'running', 'queued') "
-                                         "ORDER BY state = 'done' DESC, submitted DESC LIMIT 1", (key,)).fetchone()
+                                         "ORDER BY state = 'done' DESC, rowid DESC LIMIT 1", (key,)).fetchone()
                 if row:
                     return _entry(row), True
             connection.execute("INSERT INTO runs (id, word, name, key, spec, inputs, place, state, submitted) "
@@ -99,13 +99,13 @@ class Journal:
         return _entry(rows[0])
 
     def entries(self, *, word: str | None = None, states: tuple[str, ...] | None = None, limit: int = 1000) -> list[Entry]:
-        """Runs, the newest first."""
+        """Runs, the newest first, in the order in which they were submitted, whatever the clock said."""
         sql, values = "SELECT * FROM runs WHERE 1", []
         if word:
             sql, values = sql + " AND word = ?", [*values, word]
         if states:
             sql, values = sql + f" AND state IN ({','.join('?' * len(states))})", [*values, *states]
-        return [_entry(r) for r in self.database.rows(sql + " ORDER BY submitted DESC, rowid DESC LIMIT ?", (*values, limit))]
+        return [_entry(r) for r in self.database.rows(sql + " ORDER BY rowid DESC LIMIT ?", (*values, limit))]
 
     def move(self, run_id: str, state: State, *, attempt: int | None = None, result: dict | None = None,
              failure: dict | None = None) -> Entry:

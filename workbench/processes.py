@@ -25,19 +25,25 @@ STEP = "WORKBENCH_STEP"
 
 @dataclass(frozen=True)
 class Process:
-    """A background process; ``created`` (seconds since the epoch) tells it from a later one with the same pid."""
+    """A background process; ``began`` tells it from a later one with the same pid.
+
+    ``created`` (seconds since the epoch) does where ``began`` is not known: the system counts from its start, so setting the clock moves
+    the creation of everything that runs.
+    """
 
     name: str
     pid: int
     created: float
+    began: str = ""
 
     @property
     def alive(self) -> bool:
         import psutil
 
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.created) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+            process, now = psutil.Process(self.pid), _began(self.pid)
+            same = now == self.began if now and self.began else abs(process.create_time() - self.created) < 0.05
+            return same and process.status() != psutil.STATUS_ZOMBIE
         return False
 
     def end(self, *, patience: float = 5.0) -> None:
@@ -90,9 +96,22 @@ def _lives(process: psutil.Process) -> bool:
 
 def current() -> Process:
     """This process."""
+    return _of(str(os.getpid()), os.getpid())
+
+
+def _of(name: str, pid: int) -> Process:
     import psutil
 
-    return Process(str(os.getpid()), os.getpid(), psutil.Process().create_time())
+    return Process(name, pid, psutil.Process(pid).create_time(), _began(pid))
+
+
+def _began(pid: int) -> str:
+    """When a process began, on no clock that anybody sets: which start of the system, and ticks since (Linux; empty elsewhere)."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as boot, open(f"/proc/{pid}/stat", "rb") as stat:
+            return f"{boot.read().strip()}/{stat.read().rpartition(b') ')[2].split()[19].decode()}"
+    except (OSError, IndexError):
+        return ""
 
 
 def start(workspace: Workspace, name: str, module: str, *arguments: str, environment: dict[str, str] | None = None) -> Process:
@@ -100,8 +119,6 @@ def start(workspace: Workspace, name: str, module: str, *arguments: str, environ
 
     Its output goes to ``.workbench/logs/<name>.log``; it is recorded under ``name`` (which may hold ``/``).
     """
-    import psutil
-
     log = workspace.path("logs", f"{_file(name)}.log")
     with storage_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +127,7 @@ def start(workspace: Workspace, name: str, module: str, *arguments: str, environ
                                      cwd=workspace.root, start_new_session=True,
                                      env={**{k: v for k, v in os.environ.items() if k != STEP},
                                           "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})
-    process = Process(name, child.pid, psutil.Process(child.pid).create_time())
+    process = _of(name, child.pid)
     record(workspace, process)
     child.returncode = 0  # it is not ours to wait for: silence Popen's warning when collected
     return process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -312,13 +313,20 @@ class Run:
     @property
     def worked(self) -> float:
         """Seconds at work, over all attempts, without the time between a stop and going on."""
-        total, begun = 0.0, None
+        total, begun, since = 0.0, None, 0
         for event in self.events(kinds=("state",)):
             if event.name == "running":
-                begun = event.at if begun is None else begun
+                begun, since = (event.at, event.seq) if begun is None else (begun, since)
             elif event.name in ENDED and begun is not None:
-                total, begun = total + event.at - begun, None
-        return total + (time.time() - begun if begun is not None else 0.0)
+                total, begun = total + self._passed(begun, event.at, since), None
+        return total + (self._passed(begun, time.time(), since) if begun is not None else 0.0)
+
+    def _passed(self, begin: float, end: float, since: int) -> float:
+        """Seconds between two times of the clock. Where it was set back in between, those between the events behind a cursor."""
+        if end >= begin:
+            return end - begin
+        times = [begin, *(e.at for e in self.events(since, kinds=("progress", "vitals", "mark", "log")) if e.seq > since), end]
+        return sum(max(0.0, later - earlier) for earlier, later in itertools.pairwise(times))
 
     def recover(self) -> bool:
         """Start the driver again if the run should be at work and nobody drives it; true if it did."""

@@ -139,7 +139,9 @@ def test_weights_that_are_no_numbers_end_the_run_with_words(live):
 def test_a_stop_is_heard_while_a_probe_is_at_work(live):
     spec = {**SPEC, "probes": [{"probe": "pii_generated", "generations": 100_000}], "name": "stopped"}
     run = runs.submit(spec, live)
+    deadline = time.monotonic() + 120
     while not run.events(kinds=["progress"]):
+        assert time.monotonic() < deadline and run.state in ("queued", "running"), run.failure
         time.sleep(0.02)
     run.stop()
     run.wait(60, check=False)

@@ -15,6 +15,8 @@ from servers import CHROMIUM, Lab, browser, lab_server, stop_kernels
 from workbench import runs
 from workbench.workspace import Workspace
 
+PATIENCE = 60_000
+"""Milliseconds that a page may take for what is waited for: a machine that is slow and busy takes them."""
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -46,11 +48,20 @@ def lab_address(place, tmp_path_factory) -> Iterator[str]:
         stop_kernels(address)
 
 
+@pytest.fixture(scope="module")
+def window(chromium) -> Iterator[Any]:
+    """What the pages of a module share: JupyterLab's scripts are fetched and compiled once."""
+    made = chromium.new_context()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def lab(lab_address, chromium) -> Iterator[Lab]:
+def lab(lab_address, window) -> Iterator[Lab]:
     """A page of its own; its kernels end with it."""
-    page = chromium.new_page(viewport={"width": 1200, "height": 1000})
-    page.set_default_timeout(30_000)
+    page = window.new_page()
+    page.set_viewport_size({"width": 1200, "height": 1000})
+    page.set_default_timeout(PATIENCE)
     yield Lab(page, lab_address)
     page.close()
     stop_kernels(lab_address)

@@ -8,7 +8,7 @@ import pytest
 from servers import Lab, write_notebook
 from test_panel_lab import PAYLOADS
 
-from workbench import runs
+from workbench import pictures, runs
 from workbench.dataset import drop_schema, record_schema, write_dataset
 from workbench.events import Events
 from workbench.journal import Journal
@@ -203,6 +203,41 @@ def test_trials_are_read_by_keyboard_and_opened_with_their_pictures(lab, place, 
     first.locator("button", has_text="Open").click()
     page.wait_for_selector(".wbp >> nth=1")
     page.wait_for_function("() => [...document.querySelectorAll('.wbp-train-beforeafter img')].filter(i => i.naturalWidth > 8).length > 1")
+    page.locator(".wbp").nth(1).locator(".wbp-tab", has_text="Live").click()
+    page.locator(".wbp-train-pair:visible button", has_text="What the model sees").last.click()
+    page.wait_for_function("() => [...document.querySelectorAll('.wbp-train-seen')].filter(i => i.naturalWidth === 8).length === 16")
+    assert axe(page) == [] and wide(lab) <= 1
+
+
+def test_a_clip_is_held_and_plays_and_a_tune_is_heard(lab, place, axe):
+    from workbench.music import read_abc, wav
+
+    journal, events = Journal(place), Events(place)
+    entry, _ = journal.add("train", "moving", "moving", {"word": "train", "version": 1, "data": "docs", "objective": {"kind": "diffusion"}},
+                           {}, place="here")
+    folder = place.path("runs", entry.id, "samples")
+    folder.mkdir(parents=True)
+    (folder / "clip.png").write_bytes(pictures.apng([bytes([n] * 64) for n in (0, 90, 255)], 8, 8))
+    (folder / "tune.wav").write_bytes(wav(read_abc("X:1\nK:C\nCDEF|"), 1.0))
+    journal.claim(entry.id)
+    events.append(entry.id, "sample", step=4, text="", prompt="", media="image/apng", file="samples/clip.png")
+    events.append(entry.id, "sample", step=4, text="CDEF|", prompt="K:C", media="audio/wav", file="samples/tune.wav")
+    journal.move(entry.id, "stopped")
+    shows(lab, place, "moving", run=entry.id)
+    tab(lab, "Live")
+    page, made = lab.page, lab.page.locator(".wbp-train-written:visible")
+    page.wait_for_function("() => document.querySelector('.wbp-train-written img.wbp-train-image')?.naturalWidth === 8")
+    assert made.locator("img").is_visible() and not made.locator("canvas").is_visible()
+    hold = made.locator(".wbp-train-hold")
+    hold.focus()
+    page.keyboard.press("Enter")
+    assert hold.inner_text() == "Play" and made.locator("canvas").is_visible() and not made.locator("img").is_visible()
+    drawn = "() => document.querySelector('.wbp-train-written canvas').getContext('2d').getImageData(0, 0, 1, 1).data[3]"
+    assert page.evaluate(drawn) == 255
+    page.wait_for_function("() => document.querySelector('.wbp-train-written audio').duration > 0.9")
+    assert axe(page) == [] and wide(lab) <= 1
+    page.keyboard.press("Enter")
+    assert made.locator("img").is_visible()
 
 
 def test_a_run_at_work_is_told_from_the_page(lab, place):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from workbench import cluster, processes, runs
+from workbench import cluster, processes, runs, tracking, unrecorded
 from workbench.events import Event
 from workbench.workspace import Workspace
 
@@ -222,10 +224,187 @@ def test_a_third_run_that_is_cancelled_while_it_waits_leaves_no_trace(live, undi
         assert run.result["digest"] == undisturbed.result["digest"]
 
 
+FED = '''
+import os, signal, time
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Fed(pl.LightningDataModule):
+    """Its batches come from a process of their own."""
+
+    def train_dataloader(self):
+        made = torch.Generator().manual_seed(1)
+        x = torch.randn(161, 5, generator=made)
+        return DataLoader(TensorDataset(x, x @ torch.arange(5.0).unsqueeze(1)), batch_size=4, shuffle=True, num_workers=1)
+
+
+class Line(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Dropout(0.1), torch.nn.Linear(16, 1))
+
+    def training_step(self, batch, index):
+        time.sleep(0.02)
+        return torch.nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+class KilledOnce(Line):
+    """Whoever makes it first is killed, as by a kernel without memory."""
+
+    def __init__(self, mark):
+        super().__init__()
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+"""Modules of a user's own: lie in the workspace, from where ranks import."""
+
+
+def fed(name: str, module: str = "fed:Line", **options) -> dict:
+    return {"word": "train", "name": name, "epochs": 4, "every": {"checkpoint": 5},
+            "objective": {"kind": "module", "module": module, "data_module": "fed:Fed", "options": options}}
+
+
+@pytest.fixture(scope="module")
+def fed_undisturbed(live) -> runs.Run:
+    (live.root / "fed.py").write_text(FED)
+    return runs.run(fed("fed"), live)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=soak)])
+def test_kill_of_a_loader(live, fed_undisturbed, sign):
+    run = runs.submit(fed("fed"), live, again=True)
+    at_step(run, 12)
+    before = ranks(run)
+    loaders = [psutil.Process(r["pid"]).children() for r in before]
+    assert [len(found) for found in loaders] == [1, 1]
+    os.kill(loaders[1][0].pid, sign)
+    run.wait(200)
+    assert run.result["digest"] == fed_undisturbed.result["digest"] and run.curve("loss") == fed_undisturbed.curve("loss")
+    told = [e.data["why"] for e in run.events(kinds=["mark"]) if e.name == "restart"]
+    assert len(told) == 1 and "rank 1 lost a loader of its data" in told[0] and str(loaders[1][0].pid) in told[0]
+    for pid in [r["pid"] for r in before] + [found[0].pid for found in loaders]:
+        gone(pid)
+
+
+def test_a_killed_rank_takes_its_frozen_loader_along(live, fed_undisturbed):
+    run = runs.submit(fed("fed"), live, again=True)
+    at_step(run, 12)
+    rank = ranks(run)[0]["pid"]
+    loader = psutil.Process(rank).children()[0]
+    loader.suspend()
+    os.kill(rank, signal.SIGKILL)
+    run.wait(200)
+    assert run.result["digest"] == fed_undisturbed.result["digest"]
+    gone(loader.pid)
+
+
+def test_kill_of_the_process_that_makes_what_is_read(live, fed_undisturbed, tmp_path):
+    run = runs.submit(fed("once", "fed:KilledOnce", mark=str(tmp_path / "killed")), live)
+    run.wait(200)
+    assert (tmp_path / "killed").exists() and run.curve("loss") == fed_undisturbed.curve("loss")
+    assert "was killed (SIGKILL) while what is read was made" in "".join(e.data["text"] for e in run.events(kinds=["log"]))
+
+
+@pytest.fixture
+def in_haste(live) -> Iterator[Callable[..., None]]:
+    """A function that makes drivers less patient; as they were in the end."""
+    def put(link: float, ending: float, quiet: float, frozen: float) -> None:
+        from workbench.train.ranks import gang, scheduler, watch
+
+        watch.LINK, gang.ENDING, scheduler.QUIET, scheduler.FROZEN = link, ending, quiet, frozen
+
+    from workbench.train.ranks import gang, scheduler, watch
+
+    usual = (watch.LINK, gang.ENDING, scheduler.QUIET, scheduler.FROZEN)
+    yield lambda *seconds: cluster.connect(live).run(put, *seconds)
+    cluster.connect(live).run(put, *usual)
+
+
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(15.0, marks=soak)])
+def test_a_scheduler_that_is_frozen_for_a_while(live, undisturbed, in_haste, seconds):
+    if not seconds:
+        in_haste(4.0, 1.0, 1.0, 60.0)
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    old, holder = ranks(run), processes.find(live, cluster.PROCESS).pid
+    os.kill(holder, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        next(e for e in run.follow() if e.kind == "log" and "the scheduler says nothing" in e.data["text"])
+        time.sleep(max(0.0, begin + seconds - time.monotonic()))
+    finally:
+        os.kill(holder, signal.SIGCONT)
+    same(run, undisturbed)
+    assert run.entry.attempt == 1 and "the scheduler is back after" in "".join(e.data["text"] for e in run.events(kinds=["log"]))
+    for rank in old:
+        gone(rank["pid"])
+
+
+@soak
+def test_a_scheduler_that_is_frozen_for_ever(live, undisturbed, in_haste):
+    in_haste(4.0, 1.0, 1.0, 5.0)
+    run = runs.submit(SPEC, live, again=True)
+    at_step(run, 50)
+    old, holder = ranks(run), processes.find(live, cluster.PROCESS).pid
+    os.kill(holder, signal.SIGSTOP)
+    same(run, undisturbed)
+    assert run.entry.attempt == 2 and "the scheduler is frozen: it is ended" in "".join(e.data["text"] for e in run.events(kinds=["log"]))
+    for pid in [holder, *(r["pid"] for r in old)]:
+        gone(pid)
+
+
+def logged(run: runs.Run, words: str) -> list[str]:
+    return [e.data["text"] for e in run.events(kinds=["log"]) if words in e.data["text"]]
+
+
+def in_mlflow(run: runs.Run) -> list[tuple[int, float]]:
+    """The loss as MLflow holds it, once all that was left is recorded."""
+    deadline = time.monotonic() + 120
+    while unrecorded.waits(run.workspace, run.id):
+        tracking.catch_up(run.workspace)
+        assert time.monotonic() < deadline, "it is recorded by nobody"
+        time.sleep(0.1)
+    client = tracking.connect(run.workspace)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    found, = client.search_runs([experiment], f"tags.`workbench.run` = '{run.id}'")
+    assert found.info.status == "FINISHED" and found.data.tags["model"] == f"killed@{run.result['digest'][:12]}"
+    return [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")]
+
+
+def test_an_mlflow_that_nobody_answers_stops_nothing_and_is_caught_up_with(live, undisturbed):
+    settings = live.root / "workbench.toml"
+    before = settings.read_text() if settings.exists() else None
+    settings.write_text((before or "") + '\ntracking_uri = "http://127.0.0.1:9"\n')  # the port of "discard": nobody listens
+    try:
+        run = runs.submit(SPEC, live, again=True)
+        same(run, undisturbed)
+    finally:
+        settings.unlink() if before is None else settings.write_text(before)
+    assert len(logged(run, "not recorded in MLflow")) == 1 and run.entry.attempt == 1
+    assert in_mlflow(run) == run.curve("loss")
+
+
+@soak
+def test_an_mlflow_whose_file_is_locked_stops_nothing_and_is_caught_up_with(live, undisturbed):
+    run = runs.submit(SPEC, live, again=True)
+    with contextlib.closing(sqlite3.connect(live.path("mlflow.db"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        same(run, undisturbed)  # it ends while the lock is held
+        other.execute("ROLLBACK")
+    assert len(logged(run, "not recorded in MLflow")) == 1
+    assert in_mlflow(run) == run.curve("loss")
+
+
 @soak
 @pytest.mark.parametrize("seed", range(12))
 def test_soak_anything_killed_at_any_moment(live, undisturbed, seed):
-    chance = random.Random(seed)
+    chance = random.Random(f"{os.environ.get('WORKBENCH_SEED', '')}/{seed}")
     run = runs.submit(SPEC, live, again=True)
     for _ in range(3):
         time.sleep(chance.random() * 4)

@@ -106,7 +106,9 @@ def test_too_many_at_once_wait_and_beyond_that_are_told_to_come_back(served):
 
             # 2 replicas × 4 at work and 6 that wait is what the limits of this endpoint allow.
             sending = [asyncio.ensure_future(client.send(ask(2000), stream=True)) for _ in range(14)]
+            deadline = time.monotonic() + 60
             while metric(served, "workbench_waiting_requests") < 6:
+                assert time.monotonic() < deadline, "they do not wait"
                 await asyncio.sleep(0.02)
             refused = await client.send(ask(5))
             assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1

@@ -233,17 +233,23 @@ def trained(folder, acts, steps=12):
     return told.messages
 
 
-def test_training_goes_on_over_a_full_disk_says_so_once_and_tries_again(tmp_path):
+def remounted(disk, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(("spoil", "mend", "words"), [
+    (lambda disk: (disk / "fill").write_bytes(bytes(1500 << 10)), lambda disk: (disk / "fill").unlink(), "the disk is full"),
+    (lambda disk: remounted(disk, "ro"), lambda disk: remounted(disk, "rw"), "can't be written")], ids=["full", "read-only"])
+def test_training_goes_on_over_a_disk_that_takes_nothing_says_so_once_and_tries_again(tmp_path, spoil, mend, words):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2048k", "tmpfs", str(disk)]).returncode:
         pytest.skip("tmpfs can't be mounted here")
     try:
-        told = trained(disk / "checkpoints", {3: lambda _: (disk / "fill").write_bytes(bytes(1500 << 10)),
-                                              9: lambda _: (disk / "fill").unlink()})
+        told = trained(disk / "checkpoints", {3: lambda _: spoil(disk), 9: lambda _: mend(disk)})
         assert [(kind, step) for kind, step, _ in told] == [
             ("checkpoint", 2), ("warning", None), ("checkpoint", 10), ("checkpoint", 12)]
-        assert "no checkpoint since step 2" in told[1][2] and "the disk is full" in told[1][2]
+        assert "no checkpoint since step 2" in told[1][2] and words in told[1][2]
         assert [(r["step"], r["whole"]) for r in checkpoints.table(disk / "checkpoints")] == [(12, True), (10, True)]
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -66,6 +66,7 @@ def test_done_and_then_ended_is_a_success_and_words_of_another_gang_are_nothing(
     ([{"kind": "ended", "rank": 1, "status": -9, "tail": ""}], {}, RankLost, r"rank 1 was killed \(SIGKILL\)"),
     ([{"kind": "lost", "worker": "b"}], {}, RankLost, "worker b left"),
     ([{"kind": "error", "rank": 0, "error": {"what": "no good", "peer": False}}], {}, RankError, "no good"),
+    ([{"kind": "error", "rank": 0, "error": {"what": "no good", "lost": "lost a loader"}}], {}, RankLost, "rank 0 lost a loader"),
     # A peer's death makes this rank fail too: the error is not the work's own.
     ([{"kind": "error", "rank": 0, "error": {"what": "gloo", "peer": True}}, {"kind": "ended", "rank": 1, "status": -9}], {},
      RankLost, "rank 1"),
@@ -136,7 +137,9 @@ def test_a_dead_holders_lease_is_free_and_a_newer_attempt_takes_over_and_ends_th
 
     thread = threading.Thread(target=old)
     thread.start()
+    deadline = time.monotonic() + 120
     while not any(m["kind"] == "ready" for m in started):
+        assert time.monotonic() < deadline and thread.is_alive(), "the ranks did not begin"
         time.sleep(0.02)
     with gang(live, "other") as other, pytest.raises(InterruptedError):
         other.claim(check=give_up(3))  # held by another run: waits

@@ -103,7 +103,7 @@ class Asker:
 
     def until(self, kind: str, **wanted) -> dict:
         while True:
-            message = self.heard.get(timeout=30)
+            message = self.heard.get(timeout=120)
             self.seen.append(message)
             if message["kind"] == kind and all(message[k] >= v for k, v in wanted.items()):
                 return message

@@ -34,9 +34,11 @@ def python() -> str:
     found, made = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".installed"
     if not made.exists():
         try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True, capture_output=True, timeout=SECONDS)
-            subprocess.run([str(found), "-m", "pip", "install", "--quiet", "-r", str(HERE.parents[2] / "environments" / "tensorflow.txt")],
-                           check=True, capture_output=True, timeout=SECONDS)
+            subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(ENVIRONMENT)], check=True, capture_output=True,
+                           timeout=SECONDS)
+            # Our own pip installs it, and compiles nothing: Python does so for the few modules that are imported.
+            subprocess.run([sys.executable, "-m", "pip", "--python", str(found), "install", "--quiet", "--no-compile", "-r",
+                            str(HERE.parents[2] / "environments" / "tensorflow.txt")], check=True, capture_output=True, timeout=SECONDS)
         except (subprocess.SubprocessError, OSError) as error:
             pytest.skip(f"no environment with TensorFlow: {error}; name one by WORKBENCH_TENSORFLOW=path/to/python")
         made.touch()

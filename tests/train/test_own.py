@@ -19,7 +19,11 @@ from workbench.train.state import checkpoints
 
 BORING = "lightning.pytorch.demos.boring_classes"
 NETS = '''
+<<<<<<< HEAD
 import threading
+=======
+import pathlib
+>>>>>>> main
 import time
 import lightning.pytorch as pl
 import torch
@@ -46,15 +50,20 @@ class Pairs(pl.LightningDataModule):
 
 
 class Line(pl.LightningModule):
-    """With drop-out, a schedule an epoch, and logs of its own."""
+    """With drop-out, a schedule an epoch, and logs of its own.
 
-    def __init__(self, rate=0.01, slow=0.0):
+    Where it is told of a file, steps behind the twentieth are slow until that is there.
+    """
+
+    def __init__(self, rate=0.01, gate=None):
         super().__init__()
         self.save_hyperparameters()
         self.net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Dropout(0.1), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 1))
 
     def training_step(self, batch, index):
-        time.sleep(self.hparams.slow)
+        enough = time.monotonic() + 0.3
+        while self.hparams.gate and self.global_step > 20 and not pathlib.Path(self.hparams.gate).exists() and time.monotonic() < enough:
+            time.sleep(0.01)
         x, y = batch
         loss = torch.nn.functional.mse_loss(self.net(x), y)
         self.log("seen", float(x.sum()), reduce_fx="sum")
@@ -203,12 +212,14 @@ def test_the_registered_version_says_what_it_is_and_holds_no_code(whole, nets):
     assert "nets:Line" in model.card
 
 
-def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets):
-    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.03}, name="killed"), nets)
+def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets, tmp_path):
+    gate = tmp_path / "gate"  # the kill comes in time, whatever this machine is busy with
+    run = runs.submit(spec("nets:Line", epochs=3, options={"gate": str(gate)}, name="killed"), nets)
     for event in run.follow():
         if event.kind == "mark" and event.name == "checkpoint" and event.step == 20:  # within the second epoch
             ranks = next(e.data["ranks"] for e in reversed(run.events(kinds=["mark"])) if e.name == "ranks")
             os.kill(ranks[1]["pid"], signal.SIGKILL)
+            gate.touch()
             break
     run.wait()
     assert run.state == "done" and any(e.name == "restart" for e in run.events(kinds=["mark"]))
@@ -217,11 +228,13 @@ def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets):
     assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
 
 
-def test_stopped_it_is_resumed_to_the_same_weights(whole, nets):
-    run = runs.submit(spec("nets:Line", epochs=3, options={"slow": 0.06}, name="halted"), nets)
+def test_stopped_it_is_resumed_to_the_same_weights(whole, nets, tmp_path):
+    gate = tmp_path / "gate"
+    run = runs.submit(spec("nets:Line", epochs=3, options={"gate": str(gate)}, name="halted"), nets)
     next(e for e in run.follow() if e.kind == "progress" and e.data.get("unit") == "steps" and e.data["done"] >= 8)
     run.stop()
     assert ended(run).state == "stopped"
+    gate.touch()
     assert checkpoints.listed(nets.path("runs", run.id, "checkpoints"))
     again = run.resume()
     again.wait()

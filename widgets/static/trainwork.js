@@ -105,13 +105,38 @@ export function trainRankLogs(ctx) {
 }
 
 const trainMedia = new Map();
+const trainHeld = new Map();
+
+// Clips play over and over: they can be held at their first frames, and begin there for who wants nothing to move.
+// Returns a frame to stand beside each image, and the button for all of them.
+export function trainClips(images, key, words) {
+  const frames = images.map((image) => h("canvas", { class: image.className, role: "img", "aria-label": clean(`${image.alt}, its first frame`) }));
+  const toggle = button("", () => { trainHeld.set(key, !held()); show(); }, { class: "wbp-button wbp-small wbp-train-hold" });
+  const held = () => trainHeld.get(key) ?? window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  function show() {
+    const label = held() ? "Play" : "Pause";
+    images.forEach((image, n) => { image.hidden = held(); frames[n].hidden = !held(); });
+    toggle.textContent = label; toggle.setAttribute("aria-label", clean(`${label}: ${words}`));
+  }
+  images.forEach((image, n) => image.addEventListener("load", () => {
+    [frames[n].width, frames[n].height] = [image.naturalWidth, image.naturalHeight];
+    frames[n].getContext("2d").drawImage(image, 0, 0);
+  }));
+  show();
+  return { frames, toggle };
+}
+
+function trainClip(shown, key, words) {
+  const { frames, toggle } = trainClips([shown], key, words);
+  return [shown, frames, toggle];
+}
 
 // A picture, a clip or a sound of a sample; read by the kernel when it is shown.
 export function trainSample(ctx, sample, words) {
   const sound = String(sample.media).startsWith("audio/");
   const shown = sound ? h("audio", { controls: true, preload: "metadata", "aria-label": clean(words) }) : h("img", { alt: clean(words), class: "wbp-train-image" });
-  const place = h("div", { class: "wbp-train-media" }, shown);
   const key = `${ctx.get("status").run} ${sample.file}`;
+  const place = h("div", { class: "wbp-train-media" }, sample.media === "image/apng" ? trainClip(shown, key, words) : shown);
   (async () => {
     try {
       if (!trainMedia.has(key)) {

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,8 +226,7 @@ def _become(workspace: Workspace, name: str, arguments: list[str], environment: 
     """The same process from here on, recorded so that ``workbench down`` ends it with its kernels."""
     from .. import processes
 
-    me = processes.current()
-    processes.record(workspace, processes.Process(name, me.pid, me.created))
+    processes.record(workspace, replace(processes.current(), name=name))
     os.chdir(workspace.root)
     sys.stdout.flush()
     os.execve(sys.executable, arguments, {**os.environ, "WORKBENCH_ROOT": str(workspace.root), **(environment or {})})

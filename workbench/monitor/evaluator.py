@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import processes
@@ -133,8 +134,7 @@ class Evaluator:
 def _main(name: str) -> int:
     workspace = Workspace.find()
     watch = Watch(workspace, name)
-    process = processes.current()
-    processes.record(workspace, processes.Process(f"monitor/{name}", process.pid, process.created))
+    processes.record(workspace, replace(processes.current(), name=f"monitor/{name}"))
     over = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: over.set())

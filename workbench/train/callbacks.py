@@ -42,8 +42,8 @@ class Curves(pl.Callback):
     """The mean loss over all ranks, the learning rate and the gradient's norm of each step, sent in batches by rank 0: by a thread,
     since waking whoever reads the pipe costs several times what a step's points do.
 
-    What came since the last checkpoint but one is kept in each checkpoint: it is sent again after a restart, so that no
-    point is missing for a driver that died with unread ones.
+    What came since the last checkpoint but one, and what the driver has not said to have written down, is kept in each checkpoint:
+    it is sent again after a restart, so that no point is missing for a driver that died with unread ones, or heard nothing for a while.
     """
 
     def __init__(self, control: Control):
@@ -51,15 +51,20 @@ class Curves(pl.Callback):
         self.rows: deque[list[float]] = deque()
         self.recent: list[list[float]] = []
         self.losses: list[torch.Tensor] = []
-        self.began = 0.0
+        self.began, self.said = 0.0, False
         self._sending, self._over = threading.Lock(), threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.again()
         if self.control.rank == 0:
-            if self.recent:
-                self.control.send("steps", rows=self.recent, again=True)
             self._over.clear()
             threading.Thread(target=self._send, args=(self._over,), name="curves", daemon=True).start()
+
+    def again(self) -> None:
+        """Say what came before once more, if it was not yet: one that begins with its last step trains nothing, and no hook is called."""
+        if self.control.rank == 0 and self.recent and not self.said:
+            self.control.send("steps", rows=self.recent, again=True)
+        self.said = True
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         self._over.set()
@@ -99,7 +104,8 @@ class Curves(pl.Callback):
         if self.control.rank == 0:
             self.rows.append(row)
             self.recent.append(row)
-            while self.recent[0][0] <= step - 2 * module.plan["every"]["checkpoint"]:
+            written = written_down(self.control, module.plan, step)
+            while self.recent[0][0] <= written:
                 self.recent.pop(0)
         if step == 1 or not finite or step == module.plan["steps"] or trainer.should_stop:
             self.flush()
@@ -125,6 +131,11 @@ class Curves(pl.Callback):
         self.recent = state_dict["recent"]
 
 
+def written_down(control: Control, plan: dict[str, Any], step: int) -> int:
+    """The step up to which nothing that was said need be said again, after whatever loss."""
+    return min(step - 2 * plan["every"]["checkpoint"], 0 if control.known is None else control.known)
+
+
 def taken(rows: deque) -> list:
     """What stands in a queue that another thread may add to."""
     return [rows.popleft() for _ in range(len(rows))]
@@ -133,29 +144,45 @@ def taken(rows: deque) -> list:
 class HeldOut(pl.Callback):
     """The measure on a fixed part of the validation split, every so many steps; all ranks share the work.
 
-    The last one is kept in each checkpoint and told again after a restart, as ``Curves`` does with its points.
+    The last ones are kept in each checkpoint and told again after a restart, as ``Curves`` does with its points.
     """
 
     def __init__(self, control: Control):
-        self.control = control
-        self.last: list[float] = []
+        self.control, self.said = control, False
+        self.recent: list[list[float]] = []
+
+    @property
+    def last(self) -> list[float]:
+        """Step and value of the last one; empty before there is one."""
+        return self.recent[-1] if self.recent else []
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        if self.last and self.control.rank == 0:
-            self.control.send("held-out", step=int(self.last[0]), value=self.last[1])
+        self.again()
+
+    def again(self) -> None:
+        """Say what came before once more, if it was not yet."""
+        if self.control.rank == 0 and not self.said:
+            for step, value in self.recent:
+                self.control.send("held-out", step=int(step), value=value)
+        self.said = True
+
+    def add(self, plan: dict[str, Any], step: int, value: float) -> None:
+        """One more; those before it that are written down go."""
+        written = written_down(self.control, plan, step)
+        self.recent = [*(r for r in self.recent if r[0] > written), [step, value]]
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
         if _due(trainer, module, "evaluate", index) and trainer.global_step < module.plan["steps"]:
             value = module.held_out(module.WINDOWS)
-            self.last = [trainer.global_step, value]
+            self.add(module.plan, trainer.global_step, value)
             if self.control.rank == 0:
                 self.control.send("held-out", step=trainer.global_step, value=value, beside=dict(getattr(module, "beside", {})))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last}
+        return {"recent": self.recent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.last = state_dict["last"]
+        self.recent = state_dict["recent"]
 
 
 class Before(pl.Callback):

@@ -74,6 +74,8 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         watchers.insert(5, callbacks.Before(control))
     lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
+    curves.again()
+    held_out.again()
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
         copies.remove()

@@ -119,8 +119,9 @@ class _Behind:
         return len(self.inner)
 
     def __iter__(self) -> Iterator[Any]:
+        # Behind the first ``next``, not in ``iter``: with processes that load, a DataLoader makes two iterators and reads the second.
         skip, self.skip = self.skip, 0
-        return itertools.islice(iter(self.inner), skip, None)
+        yield from itertools.islice(iter(self.inner), skip, None)
 
 
 class Told(DummyLogger):
@@ -192,7 +193,8 @@ class Curves(callbacks.Curves):
         if self.control.rank == 0:
             row = [step, loss, self.own.rate, norm, time.time(), now - self.began]
             self.rows.append(row)
-            self.recent = [r for r in [*self.recent, row] if r[0] > step - 2 * self.own.plan["every"]["checkpoint"]]
+            written = callbacks.written_down(self.control, self.own.plan, step)
+            self.recent = [r for r in [*self.recent, row] if r[0] > written]
         if step == 1 or trainer.should_stop:
             self.flush()
         if not finite:
@@ -248,7 +250,7 @@ class HeldOut(callbacks.HeldOut):
             if self.control.rank == 0 and math.isfinite(value.item()):
                 self.control.send("before", windows=[[value.item(), 1.0]])
             return
-        self.last = [trainer.global_step, value.item()]
+        self.add(self.own.plan, trainer.global_step, value.item())
         if self.control.rank == 0 and math.isfinite(self.last[1]):
             self.control.send("held-out", step=trainer.global_step, value=self.last[1])
 
@@ -309,6 +311,8 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                          num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
+    curves.again()
+    held_out.again()
     curves.flush()
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here

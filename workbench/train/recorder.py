@@ -134,13 +134,15 @@ class Recorder:
         """Ranks are gone; what follows says when they are back."""
         self.run.mark("restart", why=why, step=self.step, ranks=list(ranks))
         self.run.log(f"{why} at step {self.step:,}: starting the ranks again", "warning")
-        self._lost = self._lost or (time.time(), ranks, self.step)
+        self._lost = self._lost or (time.monotonic(), ranks, self.step)
 
     def _back(self, at: float, step: int) -> None:
         since, ranks, reached = self._lost
         self._lost = None
         who = f"rank {ranks[0]}" if len(ranks) == 1 else "the ranks"
-        seconds = max(0.0, at - since)
+        passed = time.monotonic() - since
+        told = time.time() - at  # how long the step's row was on its way; a clock that was set meanwhile says anything
+        seconds = passed - told if 0 <= told <= passed else passed
         self.run.mark("back", ranks=list(ranks), step=reached, first=step, seconds=seconds)
         self.run.log(f"{who} came back after {in_words(seconds)}; step {step:,} is made again" if step <= reached else
                      f"{who} came back after {in_words(seconds)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
                             "changes": changes.of(run)}
             results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, grow=gang.maximum > told["world"],
-                                patience=told.get("hang_seconds", HANG), on_message=recorder.take)
+                                patience=told.get("hang_seconds", HANG), on_message=recorder.take,
+                                known=lambda: recorder.step)
         except RankLost as lost:
             run.check_current()
             recorder.lost(str(lost), lost.ranks)
@@ -93,6 +95,21 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
         recorder.meter.keep()
         memory.clear(memory.place(Path(told["directory"])))
         return results[0] | {"memory": sum(r["memory"] for r in results)}
+
+
+def end_frozen(run: RunContext) -> bool:
+    """End the process that keeps a local cluster and was stopped (SIGSTOP): whoever looks at the run starts both again."""
+    import psutil
+
+    from .. import cluster, processes
+
+    process = processes.find(run.workspace, cluster.PROCESS) if run.workspace.settings.cluster.kind == "local" else None
+    with contextlib.suppress(psutil.Error):
+        if process is not None and psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+            run.log("the scheduler is frozen: it is ended, and the run begins again on another", "warning")
+            psutil.Process(process.pid).kill()
+            return True
+    return False
 
 
 def _say_how_many(gang: Gang, told: dict[str, Any], run: RunContext) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
-from ..errors import ClusterError, SpecError
+from ..errors import ClusterError, SpecError, StorageError
 from ..registry import Registry
 from ..workspace import Workspace
 from . import devices
@@ -83,15 +83,14 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     from .plan import planned
     from .ranks.gang import Gang
     from .recorder import Recorder
-    from .restart import told_before, train
+    from .restart import end_frozen, told_before, train
 
     workspace, material = run.workspace, _material(spec)
     dataset = _dataset(workspace, run.inputs)
     logs = run.directory / "logs"
     with Gang(_client(run), spec.hardware.ranks, run=run.id, attempt=run.attempt, logs=logs, threads=spec.hardware.threads,
-              minimum=spec.hardware.min_ranks, maximum=_most(spec)) as gang:
-        gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
-        made = _made(spec, workspace, dataset, gang, run.inputs, run)
+              minimum=spec.hardware.min_ranks, maximum=_most(spec), frozen=lambda: end_frozen(run)) as gang:
+        made = _prepared(spec, workspace, dataset, gang, run)
         plan = planned(spec, made.count("train"), material.prompts(dataset, PROMPTS))
         if run.attempt == 1:
             material.refuse_nothing(plan, made, dataset)
@@ -102,7 +101,8 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             "branch": branched_at(run.inputs, plan.steps), "directory": str(run.directory),
             "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
         tags = {"dataset": dataset.reference} if dataset else {}
-        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags) as tracker:
+        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags,
+                     say=lambda text: run.log(text, "warning")) as tracker:
             recorder = Recorder(run, tracker, told)
             reached = train(gang, told, recorder, run)
             if reached["value"] is not None:  # a module of one's own may measure nothing
@@ -217,6 +217,26 @@ def _client(run: RunContext) -> Client:
     from .. import cluster
 
     return run.client or cluster.connect(run.workspace)
+
+
+def _prepared(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: Gang, run: RunContext):
+    """What the objective reads; whatever dies while it is made, it is made again."""
+    from .ranks.gang import RankLost
+    from .restart import MOST_RESTARTS
+
+    tried = 0
+    while True:
+        gang.claim(run.check_stop, run.log, patience=workspace.settings.cluster.PATIENCE)
+        try:
+            return _made(spec, workspace, dataset, gang, run.inputs, run)
+        except RankLost as lost:
+            run.check_current()
+            tried += 1
+            if tried > MOST_RESTARTS:
+                raise StorageError("what is read could not be made: its process was lost again and again", where=run.id, received=str(lost),
+                                   hint=f"Too little memory ends a process without a word. What it said is in {gang.logs}") from lost
+            run.mark("restart", why=str(lost), step=0, ranks=list(lost.ranks))
+            run.log(f"{lost} while what is read was made: making it again", "warning")
 
 
 def _made(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: Gang, inputs: Mapping[str, str], run: RunContext | None):

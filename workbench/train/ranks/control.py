@@ -41,6 +41,10 @@ class Control:
         self.step = 0
         self.vitals: Callable[[], dict[str, Any]] | None = None
         """What is told with each heartbeat of how this process fares."""
+        self.known: int | None = None
+        """The step up to which the driver has written down what this rank said, as it last told; none: it has told nothing yet."""
+        self.looks: list[Callable[[], Any]] = []
+        """What is looked after with each heartbeat."""
         self.doing: str | None = None
         """The long act that it is in, during which no step is expected."""
         self._connection, self._sending, self._changed = connection, threading.Lock(), threading.Condition()
@@ -121,6 +125,8 @@ class Control:
             self._port = values[0]
         elif what == "exchanged":
             self._exchanged[values[0]] = values[1]
+        elif what == "ping":
+            self.known = values[0]
         elif what == "hold":
             self._hold = values[0]
             if self._begun:
@@ -148,6 +154,9 @@ class Control:
     def _beat(self) -> None:
         while True:
             time.sleep(1)
+            for look in self.looks:
+                with contextlib.suppress(Exception):
+                    look()
             vitals: dict[str, Any] = {}
             if self.vitals is not None:
                 with contextlib.suppress(Exception):  # a heart beats on whatever can't be measured
@@ -223,9 +232,9 @@ def alone(control: Control, argument: dict[str, Any]) -> Iterator[None]:  # noqa
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """An error as JSON; ``peer`` says that it tells of a lost connection, not of the work.
+    """An error as JSON; ``peer`` says that it tells of a lost connection, not of the work; ``lost`` says what else the rank lost.
 
-    Who knows better says so by an attribute ``peer`` of the error.
+    Who knows better says so by an attribute ``peer`` or ``lost`` of the error.
 
     Examples
     --------
@@ -234,7 +243,8 @@ def described(error: BaseException) -> dict[str, Any]:
     """
     peer = getattr(error, "peer", None)
     peer = isinstance(error, (ConnectionError, TimeoutError)) if peer is None else bool(peer)
-    found = {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "peer": peer, "traceback": traceback.format_exc()}
+    found = {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "peer": peer, "lost": getattr(error, "lost", None),
+             "traceback": traceback.format_exc()}
     if isinstance(getattr(error, "what", None), str):  # one of our own errors: its parts are told apart
         found.update({name: None if (part := getattr(error, name, None)) is None else str(part)
                       for name in ("what", "where", "received", "allowed", "hint")})

@@ -9,13 +9,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ClusterError
 from . import host, leases
 from .agreement import Agreement
+from .scheduler import Scheduler, aside
 from .watch import OURS, RankError, RankLost, Watch
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ PING = 5.0
 """Seconds between the driver's words to the ranks' hosts, without which ranks end themselves."""
 START_LOOK = 5.0
 """Seconds between looks at the workers while ranks are being started."""
+ENDING = 10.0
+"""Seconds that the end of ranks is waited for; where nobody could be told, they are ended once workers are claimed again."""
 WAKE = 4.0
 """Seconds that a claim waits before workers that say nothing are started anew."""
 POLL = 0.2
@@ -50,6 +53,7 @@ class Gang:
     run, attempt : on whose behalf; a newer attempt takes over from an older one and ends its ranks.
     logs : directory of the ranks' output, a file each.
     threads : threads a rank computes with; none: its machine's cores shared out.
+    frozen : called when the scheduler has said nothing for a minute: who can, ends one that never will.
 
     Examples
     --------
@@ -58,7 +62,8 @@ class Gang:
     """
 
     def __init__(self, client: Client, count: int, *, run: str, attempt: int, logs: Path, threads: int | None = None,
-                 minimum: int | None = None, maximum: int | None = None):
+                 minimum: int | None = None, maximum: int | None = None, frozen: Callable[[], Any] = lambda: None):
+        self.scheduler = Scheduler(client, frozen)
         self.client, self.count, self.run, self.attempt = client, count, run, attempt
         self.minimum, self.maximum = minimum or count, maximum or count
         self.ended_for: str | None = None
@@ -71,6 +76,8 @@ class Gang:
         self._lost: set[str] = set()
         self._unheard: list[tuple[str, dict[str, Any]]] = []
         self._woken: set[str] = set()
+        self._unended: dict[str, Any] | None = None
+        self._say: Callable[[str], None] = lambda _: None
 
     def __enter__(self) -> Gang:
         def hear(event: tuple[float, dict[str, Any]]) -> None:
@@ -80,12 +87,11 @@ class Gang:
 
         self.client.subscribe_topic(self.topic, hear)
         if self.attempt > 1:
-            self._on_workers(host.supersede, self.run, self.attempt, workers=self.client.run_on_scheduler(leases.there))
+            self._on_workers(host.supersede, self.run, self.attempt, workers=self.scheduler.ask(leases.there))
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(Exception):  # the cluster may be gone: then so are the leases
-            self.client.run_on_scheduler(leases.release, self.run, self.attempt, self.topic)
+        self.scheduler.tell(leases.release, self.run, self.attempt, self.topic)  # the cluster may be gone: then so are the leases
         with contextlib.suppress(Exception):
             self.client.unsubscribe_topic(self.topic)
 
@@ -104,17 +110,22 @@ class Gang:
         ClusterError
             When the cluster has too few workers for too long.
         """
-        begin, said = time.monotonic(), False
+        begin, said, self._say = time.monotonic(), False, say
         lease = {"run": self.run, "attempt": self.attempt, "client": self.client.id, "topic": self.topic}
         while True:
             check()
-            answer = self.client.run_on_scheduler(leases.claim, self.minimum, self.maximum, lease)
+            answer = self.scheduler.ask(leases.claim, self.minimum, self.maximum, lease, check=check, say=say)
+            if self.scheduler.lately_back:  # it has heard of nobody for as long
+                begin = time.monotonic()
             if answer["workers"]:
                 self.workers = [tuple(w) for w in answer["workers"]]
-                self._wake([w for w in answer["unheard"] if w in self._lost])
+                if not self.scheduler.lately_back:
+                    self._wake([w for w in answer["unheard"] if w in self._lost])
                 self._lost.clear()
                 for _ in self._waiting(0):
                     pass  # what was said of ranks and workers before
+                if self._unended is not None:  # those of before would write checkpoints, and remove the one that is begun with
+                    self._end(self._unended)
                 return
             if time.monotonic() - begin > WAKE:
                 self._wake(answer["unheard"])
@@ -140,7 +151,7 @@ class Gang:
 
     def call(self, target: str, argument: dict[str, Any], *, ranks: int | None = None, stop: threading.Event | None = None,
              words: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None, grow: bool = False,
-             patience: float | None = None, check: Callable[[], None] = lambda: None,
+             patience: float | None = None, check: Callable[[], None] = lambda: None, known: Callable[[], int] = lambda: 0,
              on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
         """Run ``target(control, argument)`` in a process on each claimed worker; returns what each gave, by rank.
 
@@ -155,6 +166,7 @@ class Gang:
         grow : end the ranks, as for a stop, once more workers have been free for a while, so that ``claim`` takes them too.
         patience : seconds without a step after which the ranks count as hung; none: no matter how long.
         check : called a few times a second; when it raises, the ranks are killed.
+        known : gives the step up to which what ranks said is written down; they are told now and then, and keep what is behind it.
         on_message : gets what ranks send, with ``rank`` and ``kind``; before that which ranks were started; and what came of
             words: "paused" (with the step behind which all wait), "continued", "changed" and "profiling" (with the step from
             which it holds, and the values), "stacks" (of all ranks).
@@ -210,7 +222,7 @@ class Gang:
                 on(*talk.next())
                 if now - pinged > PING:
                     pinged = now
-                    sender.put(["ping"])
+                    sender.put(["ping", known()])
             return [watch.results[r] for r in range(watch.world)]
         except BaseException:
             self._lost |= watch.unreachable
@@ -222,7 +234,7 @@ class Gang:
 
     def spare(self) -> int:
         """Workers that are free for this gang beside those that it holds, as far as its maximum; none while other runs wait."""
-        return self.client.run_on_scheduler(leases.spare, self.run, self.maximum - len(self.workers))
+        return self.scheduler.ask(leases.spare, self.run, self.maximum - len(self.workers))
 
     def _hung(self, plan: dict[str, Any], watch: Watch, talk: Agreement) -> RankError:
         """The error of ranks that hang, with the stacks that they showed. Their control threads work still."""
@@ -260,9 +272,9 @@ class Gang:
 
     def _start(self, plan: dict[str, Any], watch: Watch) -> list[dict[str, Any]]:
         addresses = [r["worker"] for r in plan["ranks"]]
-        asked = _aside(lambda: self.client.run(host.start, plan, workers=addresses, on_error="return"))
+        asked = aside(lambda: self.client.run(host.start, plan, workers=addresses, on_error="return"))
         while not wait([asked], START_LOOK).done:  # long: the first rank of a worker waits for imports
-            away = sorted(set(addresses) - set(self.client.run_on_scheduler(leases.there)))
+            away = sorted(set(addresses) - set(self.scheduler.ask(leases.there, say=self._say)))
             if away:
                 watch.unreachable |= set(away)
                 raise RankLost(f"worker {', '.join(away)} was not heard of when ranks were started",
@@ -281,31 +293,19 @@ class Gang:
 
     def _end(self, plan: dict[str, Any]) -> None:
         # Off this thread: a worker that answers no more must not hold up the driver.
-        thread = threading.Thread(target=self._on_workers, args=(host.end, plan["token"]),
-                                  kwargs={"workers": [r["worker"] for r in plan["ranks"]]}, daemon=True)
-        thread.start()
-        thread.join(10)
+        asked = aside(lambda: self._on_workers(host.end, plan["token"], workers=[r["worker"] for r in plan["ranks"]]))
+        self._unended = None if wait([asked], ENDING).done and asked.result() else plan
 
-    def _on_workers(self, function: Callable, *arguments: object, workers: list[str] | None = None) -> None:
+    def _on_workers(self, function: Callable, *arguments: object, workers: list[str] | None = None) -> bool:
+        """Run a function on workers, those that are known to be lost left out; false where it could not be asked for."""
         if workers is not None:
             workers = [w for w in workers if w not in self._lost]
         if workers != []:
-            with contextlib.suppress(Exception):  # a worker that is gone is heard of by its own event
+            try:
                 self.client.run(function, *arguments, workers=workers, on_error="ignore")
-
-
-def _aside(work: Callable[[], Any]) -> Future:
-    """What work gives, done by a thread that keeps no process from ending, however long it waits."""
-    future: Future = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=do, daemon=True).start()
-    return future
+            except Exception:  # noqa: BLE001 - a worker that is gone is heard of by its own event
+                return False
+        return True
 
 
 class _Sender:
@@ -333,8 +333,10 @@ class _Growth:
     def due(self, now: float) -> bool:
         if now - self.asked > GROW_LOOK:
             self.asked = now
-            with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to spare
-                self.since = (self.since or now) if self.gang.spare() > 0 else None
+            gang = self.gang  # the answer to the look before: a scheduler that says nothing must not hold up who watches ranks
+            spare = gang.scheduler.latest(leases.spare, gang.run, gang.maximum - len(gang.workers))
+            if spare is not None:
+                self.since = (self.since or now) if spare > 0 else None
         return self.since is not None and now - self.since > GROW_AFTER
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import ClusterError
 from . import control as rank_control
+from . import loaders
 from .control import MEETING_SECONDS, Control, alone, carry_out, described, named, places
 
 __all__ = ["Control", "elsewhere", "main", "torch_meeting"]
@@ -20,6 +21,8 @@ __all__ = ["Control", "elsewhere", "main", "torch_meeting"]
 def main(connection: Connection, argument: dict[str, Any]) -> None:
     """Become a rank: meet the peers, run the target, say what it gave or why it failed."""
     control = Control(connection, argument["rank"], argument["world"])
+    loaders.tied()
+    control.looks.append(loaders.Frozen())
     control.start()
     carry_out(control, argument, _meeting)
 
@@ -76,7 +79,10 @@ def torch_meeting(control: Control, argument: dict[str, Any]) -> Iterator[None]:
             dist.barrier()
             dist.destroy_process_group()
     except Exception as error:
-        if _of_a_peer(error):
+        gone = loaders.lost(error)
+        if gone is not None:
+            error.lost = f"lost a loader of its data: {gone}"
+        elif _of_a_peer(error):
             error.peer = True
         raise
 

@@ -125,6 +125,9 @@ class Watch:
         """
         if self.gone:
             raise RankLost(f"worker {', '.join(sorted({self.workers[r] for r in self.gone}))} left", tuple(sorted(self.gone)))
+        robbed = [f for f in self.failed if f.get("lost")]
+        if robbed:
+            raise RankLost("; ".join(f"rank {f['rank']} {f['lost']}" for f in robbed), tuple(f["rank"] for f in robbed))
         own = [f for f in self.failed if not f.get("peer")]
         # What the others have to say of it, the curve up to there for one, may be on its way.
         if own:
