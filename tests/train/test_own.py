@@ -19,11 +19,8 @@ from workbench.train.state import checkpoints
 
 BORING = "lightning.pytorch.demos.boring_classes"
 NETS = '''
-<<<<<<< HEAD
-import threading
-=======
 import pathlib
->>>>>>> main
+import threading
 import time
 import lightning.pytorch as pl
 import torch
