@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from answered import base_in, chat_data, pair_data
-from conftest import Drawn
+from drawn import Drawn
 from cut_ranks import train
 
 from workbench.dataset import Dataset

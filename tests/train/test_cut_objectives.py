@@ -83,6 +83,7 @@ def test_a_base_that_can_not_be_shared_out_is_refused_before_anything_starts(tmp
     for old, new in layers.items():
         weights = {k.replace(old, new): v for k, v in weights.items()}
     save_weights(weights, base / "model.safetensors")
-    spec = TrainSpec(data="colours", objective={"kind": "sft", "base": "base", "adapter": None}, hardware={"ranks": tensor, "tensor": tensor})
+    spec = TrainSpec(data="colours", objective={"kind": "sft", "base": "base", "adapter": None},
+                     hardware={"ranks": tensor, "tensor": tensor})
     with pytest.raises(SpecError, match=words):
         training.inputs(spec, workspace)
