@@ -42,6 +42,7 @@ class Driver:
 
     stop_at = None
     vitals = None
+    known = None
 
     def __init__(self, name: str, rank: int, world: int):
         self.name, self.rank, self.world = name, rank, world
