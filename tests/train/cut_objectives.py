@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from answered import base_in, chat_data, pair_data
-from drawn import Drawn
 from cut_ranks import train
+from drawn import Drawn
 
 from workbench.dataset import Dataset
 from workbench.train.plan import planned

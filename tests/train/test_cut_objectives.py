@@ -72,7 +72,7 @@ def test_a_checkpoint_goes_on_under_the_other_strategy(told, kind, way):
 
 
 @pytest.mark.parametrize(("tensor", "layers", "words"), [
-    (3, {}, "has 2 heads, 2 key and value heads, 256 inner numbers; expected one of 1, 2"),
+    (3, {}, "has 4 heads, 4 key and value heads, 160 inner numbers; expected one of 1, 2, 4"),
     (2, {"q_proj": "query"}, "has no q_proj to share out: its layers are not built as a Llama's; expected tensor=1")])
 def test_a_base_that_can_not_be_shared_out_is_refused_before_anything_starts(tmp_path, tensor, layers, words):
     from workbench.model import save_weights

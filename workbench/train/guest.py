@@ -133,8 +133,10 @@ class Told(DummyLogger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if self.control.rank == 0:
+            own = self.curves.own
+            told = ("epoch", own.plan["measure"] if own.module.trainer.validating else "epoch")  # HeldOut tells it, with its step
             rows = [[name, int(step or 0), float(value)] for name, value in metrics.items()
-                    if name != "epoch" and isinstance(value, (int, float)) and math.isfinite(value)]
+                    if name not in told and isinstance(value, (int, float)) and math.isfinite(value)]
             self.curves.points.extend(rows)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
