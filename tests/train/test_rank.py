@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from workbench.train.ranks.agreement import Agreement
+
 # In a process of its own: a rank's control ends its process when its pipe closes.
 ROUNDS = '''
 import os, random, sys, threading, time
@@ -92,3 +94,15 @@ os._exit(0)
 def test_all_ranks_stop_wait_and_change_at_the_same_step():
     done = subprocess.run([sys.executable, "-c", ROUNDS, "60"], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), (done.stdout, done.stderr[-2000:])
+
+
+def test_who_is_asked_to_wait_and_to_stop_at_once_stops():
+    talk = Agreement(1)
+    for word in ("pause", "stop"):
+        talk.ask(word)
+    assert talk.next()[0] == [["hold", 1]]
+    assert talk.take({"kind": "held", "number": 1, "rank": 0, "step": 4})[0] == [["release", 1, {"stop": 5}]]
+    assert talk.next() == ([], [])  # a pause behind step 4 would keep it from ever coming to 5
+    assert talk.unheard == [("pause", {})]  # for whoever goes on, where a worker's notice was what stopped it
+    talk.ask("stacks")
+    assert talk.next()[0] == [["stacks", 2]]

@@ -63,7 +63,8 @@ class Agreement:
     """The driver's side of what ``control.Control`` does in each rank; decides, and sends nothing.
 
     One agreement at a time: the ranks are held, each says which step it has begun, and all hear what is agreed on the
-    step behind the furthest. What is asked meanwhile waits its turn; a stop goes first.
+    step behind the furthest. What is asked meanwhile waits its turn; a stop goes first, and behind it nothing is agreed on: ranks
+    that were to wait before the step at which they stop would wait for ever.
 
     Examples
     --------
@@ -81,8 +82,8 @@ class Agreement:
         self.world = world
         self.waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self.current: tuple[int, str, dict[str, Any]] | None = None
-        self.pausing = False
-        """True from the moment that a pause is agreed until it is over."""
+        self.pausing = self.stopping = False
+        """True from the moment that a pause is agreed until it is over; once a stop is agreed."""
         self._numbers = itertools.count(1)
         self._steps: dict[int, int] = {}
         self._paused: dict[int, int] = {}
@@ -102,7 +103,7 @@ class Agreement:
 
     def ask(self, word: str, values: Mapping[str, Any] | None = None) -> None:
         """Put a word in the queue."""
-        (self.waiting.appendleft if word == "stop" else self.waiting.append)((word, dict(values or {})))
+        (self.waiting.appendleft if word in ("stop", "stacks") else self.waiting.append)((word, dict(values or {})))
 
     def next(self) -> tuple[list[list], list[dict[str, Any]]]:
         """What must be told to all ranks now, and what there is to say to whoever asked."""
@@ -113,7 +114,7 @@ class Agreement:
                 number = next(self._numbers)
                 self._stacks[number] = {}
                 told.append(["stacks", number])
-            elif self.current is not None:
+            elif self.current is not None or self.stopping:
                 break
             elif word == "on":
                 told, said = told + [["on"]] * self.pausing, said + [{"kind": "continued"}] * self.pausing
@@ -149,7 +150,7 @@ class Agreement:
         # One further than any has begun: a rank that has begun the furthest step may be behind its end already and
         # wait before the next, while another is still in it. Both must meet the word to stop inside the same step.
         if word == "stop":
-            self.pausing = False
+            self.pausing, self.stopping = False, True
             return [["release", number, {"stop": furthest + 1}]], []
         if word == "pause":
             self.pausing, self._paused = True, {}
