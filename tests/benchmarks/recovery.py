@@ -26,7 +26,7 @@ from workbench.workspace import Workspace
 
 DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
 SPEC = {"word": "train", "data": "docs", "name": "killed", "model": {"size": "100K", "vocabulary": 512, "context": 64},
-        "tokens": 600 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2, "threads": 1},
+        "tokens": 6000 * 512, "batch": {"sequences": 4}, "prompts": [], "hardware": {"ranks": 2, "threads": 1},
         "every": {"checkpoint": 50, "evaluate": 10_000, "sample": 10_000, "copies": 1}}
 FEWER = SPEC | {"hardware": {"ranks": 2, "min_ranks": 1, "threads": 1}}
 
@@ -47,13 +47,15 @@ def again(run: runs.Run, kill: Callable[[], None]) -> tuple[float, int]:
     """Seconds from a kill to the next step, and how many steps were made twice."""
     begin = time.time()
     kill()
-    reached = max(s for s, _ in run.curve("loss"))
     while True:
-        started = [e for e in run.events(kinds=["mark"]) if e.name == "ranks" and e.at > begin]
-        after = [e for e in run.events(started[-1].seq, kinds=["point"]) if e.name == "loss"] if started else []
-        if after:
-            first = min(after, key=lambda e: e.seq)
-            return first.at - begin, max(0, reached - first.step + 1)
+        started = next((e for e in run.events(kinds=["mark"]) if e.name == "ranks" and e.at > begin), None)
+        if started:
+            losses = [e for e in run.events(kinds=["point"]) if e.name == "loss"]
+            # What was said and not confirmed is said again, with the time at which it was made.
+            after = [e for e in losses if e.seq > started.seq and e.at > started.at]
+            if after:
+                reached = max(e.step for e in losses if e.at < started.at)
+                return after[0].at - begin, max(0, reached - after[0].step + 1)
         assert run.state not in ("failed", "stopped", "done"), run.failure
         time.sleep(0.02)
 
@@ -98,7 +100,9 @@ def on_two(rounds: int) -> None:
             for _ in range(rounds):
                 run = hosts.submit(FEWER)
                 step(run, 100)
-                assert len(ranks(run)) == 2
+                while len(ranks(run)) < 2:  # the worker of the second machine may have come late
+                    time.sleep(0.1)
+                step(run, max(s for s, _ in run.curve("loss")) + 50)
                 rows.append(again(run, lambda: hosts.kill(1)))
                 run.stop()
                 while run.state == "stopping":
