@@ -49,7 +49,7 @@ def test_typing_shows_errors_at_their_fields_and_yaml_both_ways(lab, place):
     page.wait_for_selector('[data-path="split.validation"].wbp-wrong')
     assert "expected a number < 1" in page.locator('[data-path="split.validation"] .wbp-error').inner_text()
     assert page.locator(".wbp-run").is_disabled()
-    assert "split.validation" in page.locator(".wbp-attention").inner_text()
+    page.locator(".wbp-attention", has_text="split.validation").wait_for()
     page.locator(".wbp-tab", has_text="Code").click()
     page.locator(".wbp-attention button", has_text="Go to").click()
     assert page.evaluate("document.activeElement.closest('[data-path]').dataset.path") == "split.validation"

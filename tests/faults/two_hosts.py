@@ -38,6 +38,9 @@ def possible() -> bool:
     return made and subprocess.run(["ip", "netns", "del", f"wb-{os.getpid()}"], capture_output=True).returncode == 0
 
 
+READY = "import sys; from distributed import Client; Client(sys.argv[1], timeout=60).wait_for_workers(2, timeout=90)"
+
+
 class Hosts:
     """The two machines, and what is done to them. A workspace on a file system that both see."""
 
@@ -82,6 +85,10 @@ class Hosts:
     @property
     def environment(self) -> dict[str, str]:
         return os.environ | {"WORKBENCH_ROOT": str(self.workspace.root), "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}
+
+    def ready(self) -> None:
+        """Wait until each machine has a worker: one that lost its scheduler is started anew in its own time."""
+        subprocess.run(["ip", "netns", "exec", self.names[0], sys.executable, "-c", READY, self.address], check=True, env=self.environment)
 
     def submit(self, spec: dict) -> runs.Run:
         """A run that somebody on the first machine asks for and waits for."""

@@ -39,7 +39,7 @@ async def dask_setup(server: Nanny | Worker) -> None:
 async def dask_teardown(server: Nanny | Worker) -> None:
     """A nanny that ends lets its worker take leave first."""
     address = server.worker_address if isinstance(server, Nanny) else None
-    if address is None:
+    if address is None or server.process is None or not server.process.is_alive():  # Dask would look for one that is gone all the while
         return
     grace = float(os.environ.get(GRACE_VARIABLE, GRACE))
     with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # it may be gone already
