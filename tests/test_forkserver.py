@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -105,6 +107,65 @@ def test_kill_of_the_owner_ends_server_and_children():
     left = [p for p in map(_process, map(int, out.stdout.split())) if p]
     _, alive = psutil.wait_procs(left, timeout=10)
     assert alive == []
+
+
+def owner(name, keeper):
+    """An owner that is killed once its child is there; pids of server and child."""
+    code = ("import os, signal\nfrom pathlib import Path\nfrom workbench.forkserver import Forkserver\n"
+            f"s = Forkserver(['json'], environment={{'WB_GIVEN': 'first'}}, name={name!r}, keeper={keeper}, "
+            "log=Path(os.devnull))\n"  # else it holds this end of the pipe open
+            f"c = s.fork('{HERE}stay', None)\nc.connection.recv()\nprint(s.pid, c.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert out.returncode == -signal.SIGKILL
+    return map(int, out.stdout.split())
+
+
+def gone(*pids):
+    return psutil.wait_procs([p for p in map(_process, pids) if p], timeout=10)[1] == []
+
+
+@pytest.fixture
+def keeper():
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_who_follows_a_killed_owner_gets_its_warm_server_without_its_children(keeper):
+    name = secrets.token_hex(16)
+    pid, child = owner(name, keeper.pid)
+    assert gone(child) and _process(pid)
+    server = Forkserver(["json"], environment={"WB_GIVEN": "second"}, name=name, keeper=keeper.pid)
+    try:
+        assert server.pid == pid and server.alive
+        found = server.fork(HERE + "tell", 1)
+        assert found.connection.recv()[2] == "first" and found.wait(10) == 0
+        stays = server.fork(HERE + "stay", None)
+        assert stays.connection.recv() == "here"
+    finally:
+        server.close()
+    assert stays.wait(5) == -signal.SIGKILL and not server.alive and gone(pid)
+
+
+def test_a_server_that_nobody_may_follow_any_more_ends(keeper):
+    pid, _ = owner(secrets.token_hex(16), keeper.pid)
+    assert _process(pid)
+    keeper.kill()
+    assert gone(pid)
+
+
+def test_a_frozen_server_is_not_taken_over(keeper):
+    name = secrets.token_hex(16)
+    pid, _ = owner(name, keeper.pid)
+    os.kill(pid, signal.SIGSTOP)
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # it may be in the middle of ending its child
+        time.sleep(0.01)
+    server = Forkserver([], name=name, keeper=keeper.pid)
+    try:
+        assert server.pid != pid and server.fork(HERE + "tell", 1).wait(10) == 0 and gone(pid)
+    finally:
+        server.close()
 
 
 def test_an_argument_too_large_is_refused(server):

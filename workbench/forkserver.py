@@ -15,9 +15,11 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -29,6 +31,10 @@ from .errors import WorkbenchError
 _MOST = 1 << 16
 """Bytes of one request: an argument is a few paths and numbers; what is larger goes through the connection."""
 _PR_SET_PDEATHSIG = 1
+_END = b"end"
+"""Said by an owner that closes: nobody will follow it."""
+FOLLOWED = 60.0
+"""Seconds for which a warm process waits for a next owner."""
 
 
 class Child:
@@ -69,6 +75,9 @@ class Forkserver:
     preload : modules that it imports before the first fork; those that are missing are left to the children to miss.
     environment : variables set in it before anything is imported; a value of None takes a variable away.
     log : file that its output, and by default its children's, is appended to.
+    name, keeper : where this process may be killed and followed by another that gives the same name (secret, of this host): the warm
+        process ends its children then, but waits itself to be taken over, as long as the keeper's pid lives and at most a minute
+        (Linux; elsewhere a new one is started).
 
     Examples
     --------
@@ -79,21 +88,15 @@ class Forkserver:
     >>> server.close()
     """
 
-    def __init__(self, preload: Sequence[str], *, environment: Mapping[str, str | None] | None = None, log: Path | None = None):
-        variables: dict[str, str | None] = {**os.environ, **(environment or {})}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket, self._asking, self._lock = ours, threading.Lock(), threading.Lock()
+    def __init__(self, preload: Sequence[str], *, environment: Mapping[str, str | None] | None = None, log: Path | None = None,
+                 name: str | None = None, keeper: int | None = None):
+        self._asking, self._lock = threading.Lock(), threading.Lock()
         self._children: dict[int, Child] = {}
         self._early: dict[int, int] = {}
         self._answer: list[dict[str, Any]] = []
         self._answered = threading.Semaphore(0)
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(_appending(log)) if log else None
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "workbench.forkserver", str(theirs.fileno()), json.dumps(list(preload))],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                env={k: v for k, v in variables.items() if v is not None})
-        theirs.close()
+        left = None if name is None else _left(name)
+        self._socket, self._process = left or _started(preload, {**os.environ, **(environment or {})}, log, name, keeper)
         self._reader = threading.Thread(target=self._read, name="forkserver", daemon=True)
         self._reader.start()
 
@@ -154,6 +157,8 @@ class Forkserver:
     def close(self) -> None:
         """End it and every child."""
         with contextlib.suppress(OSError):
+            self._socket.send(_END)
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
             self._process.wait(5)
@@ -190,6 +195,69 @@ class Forkserver:
             child._end(-signal.SIGKILL)
 
 
+class _Adopted:
+    """A warm process that another owner started, with what ``Forkserver`` asks of a ``Popen``; its status is not ours to know."""
+
+    def __init__(self, pid: int, handle: int):
+        self.pid, self._handle = pid, handle
+
+    def poll(self) -> int | None:
+        return 0 if select.select([self._handle], [], [], 0)[0] else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not select.select([self._handle], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("workbench.forkserver", timeout or 0.0)
+        return 0
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def __del__(self):
+        os.close(self._handle)
+
+
+def _started(preload: Sequence[str], variables: Mapping[str, str | None], log: Path | None, name: str | None,
+             keeper: int | None) -> tuple[socket.socket, subprocess.Popen]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, contextlib.ExitStack() as stack:
+        output = stack.enter_context(_appending(log)) if log else None
+        told = json.dumps({"preload": list(preload), "name": name, "keeper": keeper})
+        return ours, subprocess.Popen(
+            [sys.executable, "-m", "workbench.forkserver", str(theirs.fileno()), told], pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            env={k: v for k, v in variables.items() if v is not None})
+
+
+def _left(name: str) -> tuple[socket.socket, _Adopted] | None:
+    """The warm process that waits for a next owner by this name; one that is frozen is ended."""
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        ours.connect(_address(name))
+        pid = _own_peer(ours)
+        if pid is not None:
+            process = _Adopted(pid, os.pidfd_open(pid))
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                frozen = file.read().rpartition(b") ")[2][:1] in b"Tt"
+            if not frozen:
+                return ours, process
+            process.kill()
+    except (OSError, AttributeError):  # nobody waits, or not on this system
+        pass
+    ours.close()
+    return None
+
+
+def _address(name: str) -> str:
+    return f"\0workbench-forkserver-{name}"  # in no directory (Linux, unix(7)): gone with who listens
+
+
+def _own_peer(peer: socket.socket) -> int | None:
+    """The pid at the other end, if it is of the same user."""
+    pid, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid if user == os.getuid() else None
+
+
 @contextlib.contextmanager
 def _appending(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +268,47 @@ def _appending(path: Path):
 # --- the warm process ------------------------------------------------------------------------------------------------
 
 
-def _serve(owner: socket.socket, preload: Sequence[str]) -> None:
+class _Owners:
+    """Whom a warm process works for: who started it, and where it has a name those who follow."""
+
+    def __init__(self, first: socket.socket, name: str | None, keeper: int | None):
+        self.now = first
+        self._listening: socket.socket | None = None
+        with contextlib.suppress(OSError, AttributeError):  # where a system can't, nobody follows
+            if name is not None:
+                self._keeper = os.pidfd_open(keeper)
+                listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                listening.bind(_address(name))
+                listening.listen()
+                self._listening = listening
+
+    def follow(self) -> bool:
+        """Wait for the next; false where none comes."""
+        self.now.close()
+        if self._listening is None:
+            return False
+        deadline = time.monotonic() + FOLLOWED
+        while (left := deadline - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._listening, self._keeper], [], [], left)
+            if self._keeper in ready:
+                break
+            if self._listening in ready:
+                found, _ = self._listening.accept()
+                if _own_peer(found) is not None:
+                    self.now = found
+                    return True
+                found.close()
+        return False
+
+    def close(self) -> None:
+        """In a forked child: none of it is its own."""
+        self.now.close()
+        if self._listening is not None:
+            self._listening.close()
+            os.close(self._keeper)
+
+
+def _serve(owners: _Owners, preload: Sequence[str]) -> None:
     for name in preload:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -211,6 +319,7 @@ def _serve(owner: socket.socket, preload: Sequence[str]) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: set[int] = set()
     while True:
+        owner = owners.now
         ready, _, _ = select.select([owner, wake], [], [])
         if wake in ready:
             with contextlib.suppress(BlockingIOError):
@@ -222,21 +331,28 @@ def _serve(owner: socket.socket, preload: Sequence[str]) -> None:
                     with contextlib.suppress(OSError):
                         owner.send(json.dumps({"exited": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
         if owner in ready:
-            request, descriptors, _, _ = socket.recv_fds(owner, _MOST, 1)
-            if not request:
+            try:
+                request, descriptors, _, _ = socket.recv_fds(owner, _MOST, 1)
+            except ConnectionError:  # it was killed before it had read all
+                request, descriptors = b"", []
+            if not request or request == _END:
                 for pid in children:
                     with contextlib.suppress(ProcessLookupError, ChildProcessError):
                         os.kill(pid, signal.SIGKILL)
                         os.waitpid(pid, 0)
-                os._exit(0)
+                children.clear()
+                if request == _END or not owners.follow():
+                    os._exit(0)
+                continue
             pid = os.fork()
             if pid == 0:
                 os.close(wake), os.close(woken)
-                owner.close()
+                owners.close()
                 _become(json.loads(request), descriptors[0])
             os.close(descriptors[0])
             children.add(pid)
-            owner.send(json.dumps({"forked": pid}).encode())
+            with contextlib.suppress(OSError):  # an owner that is gone is seen above
+                owner.send(json.dumps({"forked": pid}).encode())
 
 
 def _become(request: dict[str, Any], descriptor: int) -> None:
@@ -272,4 +388,5 @@ def _echo(connection: Connection, argument: Any) -> None:
 
 if __name__ == "__main__":
     # Under its importable name, so that children share one copy of this module.
-    importlib.import_module("workbench.forkserver")._serve(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]))
+    itself, told = importlib.import_module("workbench.forkserver"), json.loads(sys.argv[2])
+    itself._serve(itself._Owners(socket.socket(fileno=int(sys.argv[1])), told["name"], told["keeper"]), told["preload"])

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import secrets
 import signal
 from typing import Any
 
@@ -20,18 +21,22 @@ from distributed.protocol.pickle import dumps
 GRACE = 25.0
 """Seconds that plugins may take for their leave: less than what batch systems give (Slurm's KillWait is 30)."""
 GRACE_VARIABLE = "WORKBENCH_GRACE"
+NANNY_VARIABLE = "WORKBENCH_NANNY"
+"""Environment variable of a worker: secret, and the same for all that a nanny starts one after the other."""
 PRELOADS = {"preload": [__name__], "preload_nanny": [__name__]}
 """Arguments of a nanny that loads this file."""
 
 
 async def dask_setup(server: Nanny | Worker) -> None:
-    """Before a nanny starts its worker: tensors are given back to the system at once by what Dask sets, at twice the CPU.
+    """Before a nanny starts its worker: tensors are given back to the system at once by what Dask sets, at twice the CPU; and a name
+    by which a worker finds what one that was killed left running.
 
     In the worker: batch systems send SIGTERM to every process of a job at once, and the nanny must have a worker to ask.
     """
     if isinstance(server, Nanny):
         for environment in (server.pre_spawn_env, server.env):
             environment.pop("MALLOC_TRIM_THRESHOLD_", None)
+        server.env[NANNY_VARIABLE] = secrets.token_hex(16)
     elif server.nanny:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

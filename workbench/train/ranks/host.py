@@ -1,4 +1,8 @@
-"""What a Dask worker keeps for ranks: a warm forkserver, the ranks forked from it, a pipe to each."""
+"""What a Dask worker keeps for ranks: a warm forkserver, the ranks forked from it, a pipe to each.
+
+The forkserver's imports take seconds, a new worker less than one: a worker that was killed leaves its forkserver to the next that its
+nanny starts.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
+from ...cluster.nanny import NANNY_VARIABLE
 from ...forkserver import Child, Forkserver
 from ...workspace import Workspace
 
@@ -43,7 +48,8 @@ class RankHost(WorkerPlugin):
         # Dask's nanny trims memory after each free (twice the CPU a step) and sets one thread for all.
         self.forkserver = Forkserver(PRELOAD, log=logs / "forkserver.log", environment={
             "MALLOC_TRIM_THRESHOLD_": None, "OMP_NUM_THREADS": None, "MKL_NUM_THREADS": None, "OPENBLAS_NUM_THREADS": None,
-            "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"})
+            "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
+            name=os.environ.get(NANNY_VARIABLE) if worker.nanny else None, keeper=os.getppid())
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - the hook's signature
         """End the forkserver and its ranks."""
