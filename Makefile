@@ -8,7 +8,7 @@ PYTHON ?= python3
 UI ?= 1
 JOBS ?= 2
 ROUNDS ?= 10
-FAULTS ?= tests/faults
+FAULTS ?= tests/faults $(patsubst %,tests/train/test_%.py,checkpoints checkpoints_runs diverged memory)
 BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -27,7 +27,7 @@ test: $(STAMP) ## install (once), then all tests, the examples in docstrings, th
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 	$(BIN)/python tests/notebooks/small.py
 
-soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10, FAULTS=tests/faults), and how often each was survived
+soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10; FAULTS: which files), and how often each was survived
 	counts=$$(mktemp); for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
 		WORKBENCH_SOAK=1 WORKBENCH_COUNTS=$$counts WORKBENCH_SEED=$$round $(BIN)/python -m pytest -q $(FAULTS) || true; done; \
 		$(BIN)/python tests/faults/counts.py $$counts; ended=$$?; rm -f $$counts; exit $$ended

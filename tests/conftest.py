@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import shutil
 import signal
 import time
@@ -19,6 +21,14 @@ CONTEXT = 96
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a script: children would inherit deafness to Ctrl-C, which some tests press.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_logreport(report) -> None:
+    """Count what was survived: with WORKBENCH_COUNTS=FILE each test leaves a line there, which ``faults/counts.py`` sums up."""
+    file = os.environ.get("WORKBENCH_COUNTS")
+    if file and (report.when == "call" or report.outcome != "passed"):
+        with open(file, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"test": report.nodeid, "when": report.when, "outcome": report.outcome}) + "\n")
 
 
 @pytest.fixture(autouse=True)
