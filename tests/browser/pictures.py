@@ -48,6 +48,23 @@ INVALID = {
 SPECS = {"data": DATA, "train": TRAIN, "assess": {"word": "assess", "model": "python-docs-lm"}, "serve": SERVE, "monitor": MONITOR,
          "pipeline": {"word": "pipeline", "name": "nightly", "folder": "nightly", "steps": [
              {"name": "data", "notebook": "1-data.ipynb"}, {"name": "train", "notebook": "2-train.ipynb", "needs": ["data"]}]}}
+_SMALL = {"word": "train", "prompts": ["What does math.sqrt do?"], "every": {"checkpoint": 200, "evaluate": 20, "sample": 100}}
+LESSONS = [{"word": "data", "name": "questions", "sources": [{"kind": "questions", "count": 400}]},
+           {"word": "data", "name": "digits", "sources": [{"kind": "digits"}]},
+           {"word": "data", "name": "moving-digits", "sources": [{"kind": "moving-digits", "count": 400}]},
+           {"word": "data", "name": "tunes", "sources": [{"kind": "tunes", "count": 300}]}]
+TRAININGS = {
+    "answers": {**_SMALL, "data": "questions", "learning_rate": 5e-3, "epochs": 2,
+                "objective": {"kind": "sft", "base": "python-docs-lm", "context": 64, "adapter": {"rank": 8}}},
+    "pictures": {**_SMALL, "data": "digits", "objective": {"kind": "diffusion", "width": 16}, "epochs": 4},
+    "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 2},
+    "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 60_000,
+              "prompts": ["X:1\n"]},
+    "sweep": {**_SMALL, "data": "python-docs", "name": "swept", "model": {"size": "100K", "vocabulary": 512, "context": 64},
+              "tokens": 60 * 512, "batch": {"sequences": 4}, "hardware": {"ranks": 1}, "sweep": {
+                  "over": {"learning_rate": {"low": 1e-4, "high": 3e-2}, "model.context": [32, 64]}, "trials": 8}},
+}
+"""What there is to see of a training beside curves of text: each done, and with what it sees."""
 WHY = {"data": ("notes/*.md: no file matches", "source 1, files"), "train": ("the loss is not a number at step 240", "rank 0"),
        "assess": ("python-docs-lm was deleted while it was measured", "memorised"),
        "serve": ("no replica came up within 60 s", "replica 1"), "monitor": ("the evaluator ended with status 1", "monitor"),
@@ -188,6 +205,38 @@ def playground(pictures: Pictures, page: Callable[[], Lab], root: Path, run: str
     lab.page.close()
 
 
+def trainings(pictures: Pictures, page: Callable[[], Lab], workspace: Workspace) -> None:
+    """Trainings of several kinds: what they see, and what came of them."""
+    asked = {name: spec for name, spec in TRAININGS.items()
+             if any(pictures.wants(f"train-{name}-{what}-{theme}") for what in ("sees", "made") for theme in THEMES)}
+    if not asked:
+        return
+    for lesson in LESSONS:
+        runs.run(lesson, workspace)
+    done = {name: runs.run(spec, workspace).id for name, spec in asked.items()}
+    cells = (f"from widgets import TrainPanel\nTrainPanel(run={run!r})" for run in done.values())
+    write_notebook(workspace.root / "trainings.ipynb", *cells)
+    lab = page()
+    lab.open("trainings.ipynb").run()
+    shown = lab.page.locator(".wbp[data-word=train]")
+    for number in range(len(done)):
+        shown.nth(number).locator(".wbp-tab", has_text="Results").wait_for()
+    for theme, named in THEMES.items():
+        lab.theme(named)
+        for number, name in enumerate(done):
+            panel = shown.nth(number)
+            panel.locator(".wbp-tab", has_text="Results").click()
+            lab.page.wait_for_timeout(2000)
+            pictures.take(f"train-{name}-made-{theme}", panel)
+            panel.locator(".wbp-tab", has_text="Live").click()
+            if name != "sweep":
+                panel.locator(".wbp-train-pair button:visible", has_text="What the model sees").last.click()
+                lab.page.wait_for_timeout(4000)
+                pictures.take(f"train-{name}-sees-{theme}", panel)
+                panel.locator(".wbp-train-pair button:visible").first.click()
+    lab.page.close()
+
+
 def launcher(pictures: Pictures, page: Callable[[], Lab]) -> None:
     if not any(pictures.wants(f"launcher-{theme}") for theme in THEMES):
         return
@@ -235,6 +284,10 @@ def readme() -> None:
         for state in STATES:
             if shown := row(f"{word}-{state}-light", f"{word}-{state}-dark"):
                 lines += [f"{state.capitalize()}:", "", *shown]
+        for name in TRAININGS if word == "train" else ():
+            for what, said in (("sees", "what the model sees"), ("made", "what came of it")):
+                if shown := row(f"train-{name}-{what}-light", f"train-{name}-{what}-dark"):
+                    lines += [f"{name.capitalize()}, {said}:", "", *shown]
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "README.md").write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 
@@ -270,6 +323,7 @@ def main(wanted: list[str]) -> None:
                 panels(pictures, page, full.root, "done", {word: f"run={done[word]!r}" for word in WORDS})
                 panels(pictures, page, full.root, "invalid", {word: repr(INVALID[word]) for word in WORDS})
                 playground(pictures, page, full.root, done["serve"])
+                trainings(pictures, page, full)
                 stop_kernels(address)
                 failing = {}
                 for word in WORDS:

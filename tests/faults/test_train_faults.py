@@ -135,9 +135,11 @@ def test_kill_of_a_worker(live, undisturbed, whose):
     if whose == "the other":
         address, pid = next((a, p) for a, p in cluster.connect(live).run(os.getpid).items() if a != address)
     assert address in {r["worker"] for r in old}
+    warm = {psutil.Process(r["pid"]).ppid() for r in old}
     os.kill(pid, signal.SIGKILL)
     same(run, undisturbed)
     assert run.entry.attempt == (2 if whose == "the driver's" else 1)
+    assert all(psutil.pid_exists(p) for p in warm)  # the next worker took over what imports seconds long
     for rank in old:
         gone(rank["pid"])
 
