@@ -56,9 +56,9 @@ LESSONS = [{"word": "data", "name": "questions", "sources": [{"kind": "questions
 TRAININGS = {
     "answers": {**_SMALL, "data": "questions", "learning_rate": 5e-3, "epochs": 2,
                 "objective": {"kind": "sft", "base": "python-docs-lm", "context": 64, "adapter": {"rank": 8}}},
-    "pictures": {**_SMALL, "data": "digits", "objective": {"kind": "diffusion", "width": 16}, "epochs": 4},
-    "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 2},
-    "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 60_000,
+    "pictures": {**_SMALL, "data": "digits", "objective": {"kind": "diffusion", "width": 16}, "epochs": 12},
+    "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 12},
+    "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 600_000,
               "prompts": ["X:1\n"]},
     "sweep": {**_SMALL, "data": "python-docs", "name": "swept", "model": {"size": "100K", "vocabulary": 512, "context": 64},
               "tokens": 60 * 512, "batch": {"sequences": 4}, "hardware": {"ranks": 1}, "sweep": {
@@ -231,7 +231,8 @@ def trainings(pictures: Pictures, page: Callable[[], Lab], workspace: Workspace)
             panel.locator(".wbp-tab", has_text="Live").click()
             if name != "sweep":
                 panel.locator(".wbp-train-pair button:visible", has_text="What the model sees").last.click()
-                lab.page.wait_for_timeout(4000)
+                panel.locator(".wbp-train-count:visible", has_text="Step 1 of").wait_for()
+                lab.page.wait_for_timeout(1000)
                 pictures.take(f"train-{name}-sees-{theme}", panel)
                 panel.locator(".wbp-train-pair button:visible").first.click()
     lab.page.close()

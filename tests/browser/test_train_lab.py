@@ -222,6 +222,8 @@ def test_a_clip_is_held_and_plays_and_a_tune_is_heard(lab, place, axe):
     journal.claim(entry.id)
     events.append(entry.id, "sample", step=4, text="", prompt="", media="image/apng", file="samples/clip.png")
     events.append(entry.id, "sample", step=4, text="CDEF|", prompt="K:C", media="audio/wav", file="samples/tune.wav")
+    for step in range(1, 5):
+        events.append(entry.id, "point", name="loss", step=step, value=1 / step)
     journal.move(entry.id, "stopped")
     shows(lab, place, "moving", run=entry.id)
     tab(lab, "Live")
@@ -238,6 +240,12 @@ def test_a_clip_is_held_and_plays_and_a_tune_is_heard(lab, place, axe):
     assert axe(page) == [] and wide(lab) <= 1
     page.keyboard.press("Enter")
     assert made.locator("img").is_visible()
+    tab(lab, "Results")
+    kept = page.locator(".wbp-train-beforeafter")
+    assert kept.locator("tbody th").all_inner_texts() == ["clips", "K:C"]
+    kept.locator("img").evaluate("image => image.decode()")
+    inside = "media => media.map((m) => m.scrollHeight <= m.clientHeight && m.clientHeight > 20)"
+    assert kept.locator(".wbp-train-media").evaluate_all(inside) == [True, True]
 
 
 def test_a_run_at_work_is_told_from_the_page(lab, place):

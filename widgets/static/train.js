@@ -84,7 +84,8 @@ function trainSamples(ctx, samples) {
   if (!samples || !samples.steps.length) return null;
   const { steps, rows } = samples;
   const ends = steps.length > 1 ? [0, steps.length - 1] : [0];
-  const name = (row) => h("th", { scope: "row" }, said(row.prompt || (row.files ? "pictures" : "(nothing)")));
+  const made = (row) => ({ "image/apng": "clips", "audio/wav": "tunes" })[row.files?.flat()[0]?.media] || (row.files ? "pictures" : "(nothing)");
+  const name = (row) => h("th", { scope: "row" }, said(row.prompt || made(row)));
   const line = (row, which) => h("tr", {}, name(row), which.map((n) => h("td", {}, trainMade(ctx, row, n, trainAt(steps[n])))));
   const all = h("details", { class: "wbp-more wbp-train-steps" }, h("summary", {}, "All steps ", h("span", { class: "wbp-muted" }, figure(steps.length))));
   all.addEventListener("toggle", () => { if (all.open && all.children.length === 1) all.append(trainTable("Samples by step", ["Prompt", ...steps.map(trainAt)], rows.map((row) => line(row, steps.map((s, n) => n))))); });
