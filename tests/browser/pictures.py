@@ -33,7 +33,7 @@ TITLES = {"data": "Data", "train": "Train", "assess": "Ethics and quality", "ser
 WIDTH, TALLEST, BYTES = 1000, 1100, 60_000
 
 DATA = {"word": "data", "name": "python-docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.6}]}
-TRAIN = {"word": "train", "data": "python-docs", "model": {"size": "100K", "vocabulary": 512, "context": 64}, "tokens": 600 * 512,
+TRAIN = {"word": "train", "data": "python-docs", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 600 * 512,
          "batch": {"sequences": 4}, "prompts": ["Return the"], "every": {"checkpoint": 100, "evaluate": 100, "sample": 200}}
 LONG = {**TRAIN, "name": "larger-lm", "model": {"size": "1M", "vocabulary": 1024, "context": 128}, "tokens": 40_000_000}
 SERVE = {"word": "serve", "name": "python-docs", "models": [{"model": "python-docs-lm"}], "replicas": 1, "port": 0}
@@ -55,9 +55,9 @@ LESSONS = [{"word": "data", "name": "questions", "sources": [{"kind": "questions
            {"word": "data", "name": "tunes", "sources": [{"kind": "tunes", "count": 300}]}]
 TRAININGS = {
     "answers": {**_SMALL, "data": "questions", "learning_rate": 5e-3, "epochs": 2,
-                "objective": {"kind": "sft", "base": "python-docs-lm", "context": 64, "adapter": {"rank": 8}}},
+                "objective": {"kind": "sft", "base": "python-docs-lm", "context": 128, "adapter": {"rank": 8}}},
     "pictures": {**_SMALL, "data": "digits", "objective": {"kind": "diffusion", "width": 16}, "epochs": 12},
-    "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 12},
+    "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 30},
     "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 600_000,
               "prompts": ["X:1\n"]},
     "sweep": {**_SMALL, "data": "python-docs", "name": "swept", "model": {"size": "100K", "vocabulary": 512, "context": 64},

@@ -245,7 +245,7 @@ def test_a_clip_is_held_and_plays_and_a_tune_is_heard(lab, place, axe):
     assert kept.locator("tbody th").all_inner_texts() == ["clips", "K:C"]
     kept.locator("img").evaluate("image => image.decode()")
     inside = "media => media.map((m) => m.scrollHeight <= m.clientHeight && m.clientHeight > 20)"
-    assert kept.locator(".wbp-train-media").evaluate_all(inside) == [True, True]
+    assert kept.locator(".wbp-train-files").evaluate_all(inside) == [True, True]
 
 
 def test_a_run_at_work_is_told_from_the_page(lab, place):
