@@ -8,11 +8,13 @@ import sys
 import time
 
 import pytest
+from distributed import Client
 
-from workbench import runs
+from workbench import driver, runs
 from workbench.dataset import Dataset
 from workbench.errors import NotFoundError, RunFailedError, SourceError
-from workbench.journal import ENDED
+from workbench.journal import ENDED, Journal
+from workbench.spec import load_spec
 from workbench.workspace import Workspace
 
 DIGITS = {"word": "data", "name": "digits", "sources": [{"kind": "digits"}], "steps": [{"step": "exact-duplicates"}]}
@@ -94,6 +96,24 @@ def test_a_failure_keeps_what_where_why_and_the_traceback(live):
     assert run.state == "failed"
     assert set(run.failure) >= {"what", "where", "kind", "traceback", "hint", "host"}
     assert run.failure["what"] and "Traceback" in run.failure["traceback"] and "line" in run.failure["where"]
+
+
+def test_what_fails_since_its_worker_ends_is_left_to_the_next_driver(workspace):
+    journal, spec = Journal(workspace), load_spec(DIGITS)
+    inputs = driver.runner("data")[0].inputs(spec, workspace)
+
+    def recorded(name):
+        return journal.add("data", name, name, spec.model_dump(mode="json"), inputs, place="here")[0].id
+
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as closed:
+        pass
+    left, failed = recorded("left"), recorded("failed")
+    driver.drive(str(workspace.root), left, closed, leaving=lambda: True)
+    assert journal.get(left).state == "running"
+    driver.drive(str(workspace.root), left)
+    assert (journal.get(left).state, journal.get(left).attempt) == ("done", 2)
+    driver.drive(str(workspace.root), failed, closed)
+    assert journal.get(failed).state == "failed"
 
 
 def test_what_can_not_run_is_refused_before_it_is_recorded(live):

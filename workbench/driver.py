@@ -138,8 +138,14 @@ class RunContext:
             self.client.cancel(futures, asynchronous=False)
 
 
-def drive(root: str, run_id: str, client: Client | None = None) -> None:
-    """Execute a run: what its driver does. Never raises; the journal says how it ended."""
+def drive(root: str, run_id: str, client: Client | None = None, *, leaving: Callable[[], bool] = lambda: False) -> None:
+    """Execute a run: what its driver does. Never raises; the journal says how it ended.
+
+    Parameters
+    ----------
+    client : of the cluster on which it works; none: without one.
+    leaving : true where what carries the driver is about to end: an error says nothing of the run then, and another driver takes it up.
+    """
     workspace = Workspace(root).open()
     journal = Journal(workspace)
     entry = journal.claim(run_id)
@@ -159,6 +165,9 @@ def drive(root: str, run_id: str, client: Client | None = None) -> None:
     except Superseded:
         return
     except BaseException as error:  # noqa: BLE001 - whatever ended the work is the run's failure
+        if leaving():
+            print(f"{run_id} is left to another driver: {error!r}", file=sys.stderr)
+            return
         with contextlib.suppress(Superseded):
             journal.move(run_id, "failed", attempt=entry.attempt, failure=_failure(error, entry))
 
@@ -213,13 +222,15 @@ def _drive_on_worker(root: str, run_id: str, before: int) -> None:
     ----------
     before : attempts that there were when it was submitted.
     """
-    from distributed import get_client, secede
+    from distributed import get_client, get_worker, secede
+    from distributed.core import Status
 
     if _beats(Journal(Workspace(root)), run_id, before + 1):
         return
-    client = get_client()
+    client, worker = get_client(), get_worker()
     secede()
-    drive(root, run_id, client)
+    # Dask's client of a worker whose loop has stopped gives coroutines for answers, or fails in other ways.
+    drive(root, run_id, client, leaving=lambda: worker.status not in (Status.init, Status.running, Status.paused))
 
 
 def start(workspace: Workspace, entry: Entry) -> None:
