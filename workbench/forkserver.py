@@ -33,6 +33,8 @@ _MOST = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _END = b"end"
 """Said by an owner that closes: nobody will follow it."""
+ENDING = 5.0
+"""Seconds for which the end of killed children is waited for."""
 FOLLOWED = 60.0
 """Seconds for which a warm process waits for a next owner."""
 
@@ -336,12 +338,7 @@ def _serve(owners: _Owners, preload: Sequence[str]) -> None:
             except ConnectionError:  # it was killed before it had read all
                 request, descriptors = b"", []
             if not request or request == _END:
-                for pid in children:
-                    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                        os.kill(pid, signal.SIGKILL)
-                        os.waitpid(pid, 0)
-                children.clear()
-                if request == _END or not owners.follow():
+                if not _ended(children) or request == _END or not owners.follow():
                     os._exit(0)
                 continue
             pid = os.fork()
@@ -353,6 +350,18 @@ def _serve(owners: _Owners, preload: Sequence[str]) -> None:
             children.add(pid)
             with contextlib.suppress(OSError):  # an owner that is gone is seen above
                 owner.send(json.dumps({"forked": pid}).encode())
+
+
+def _ended(children: set[int]) -> bool:
+    """Kill children and wait for them; false where one can't be killed (a driver of a device holds it): nobody should follow then."""
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + ENDING
+    while children and time.monotonic() < deadline:
+        children -= {pid for pid in children if os.waitpid(pid, os.WNOHANG)[0]}
+        time.sleep(0.005 if children else 0)
+    return not children
 
 
 def _become(request: dict[str, Any], descriptor: int) -> None:
