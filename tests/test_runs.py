@@ -108,7 +108,7 @@ def test_what_fails_since_its_worker_ends_is_left_to_the_next_driver(workspace):
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as closed:
         pass
     left, failed = recorded("left"), recorded("failed")
-    driver.drive(str(workspace.root), left, closed, leaving=lambda: True)
+    driver.drive(str(workspace.root), left, closed, leaving=lambda _: True)
     assert journal.get(left).state == "running"
     driver.drive(str(workspace.root), left)
     assert (journal.get(left).state, journal.get(left).attempt) == ("done", 2)

@@ -138,13 +138,13 @@ class RunContext:
             self.client.cancel(futures, asynchronous=False)
 
 
-def drive(root: str, run_id: str, client: Client | None = None, *, leaving: Callable[[], bool] = lambda: False) -> None:
+def drive(root: str, run_id: str, client: Client | None = None, *, leaving: Callable[[BaseException], bool] = lambda _: False) -> None:
     """Execute a run: what its driver does. Never raises; the journal says how it ended.
 
     Parameters
     ----------
     client : of the cluster on which it works; none: without one.
-    leaving : true where what carries the driver is about to end: an error says nothing of the run then, and another driver takes it up.
+    leaving : true of an error that tells of what carries the driver, which is about to end: the run is left to another driver then.
     """
     workspace = Workspace(root).open()
     journal = Journal(workspace)
@@ -165,7 +165,7 @@ def drive(root: str, run_id: str, client: Client | None = None, *, leaving: Call
     except Superseded:
         return
     except BaseException as error:  # noqa: BLE001 - whatever ended the work is the run's failure
-        if leaving():
+        if leaving(error):
             print(f"{run_id} is left to another driver: {error!r}", file=sys.stderr)
             return
         with contextlib.suppress(Superseded):
@@ -229,8 +229,14 @@ def _drive_on_worker(root: str, run_id: str, before: int) -> None:
         return
     client, worker = get_client(), get_worker()
     secede()
-    # Dask's client of a worker whose loop has stopped gives coroutines for answers, or fails in other ways.
-    drive(root, run_id, client, leaving=lambda: worker.status not in (Status.init, Status.running, Status.paused))
+
+    def leaving(error: BaseException) -> bool:
+        # Dask's client of a worker whose loop has stopped gives coroutines for answers, or fails in other ways; one that has lost the
+        # scheduler forgets what it had asked for.
+        return (worker.status not in (Status.init, Status.running, Status.paused) or client.status != "running"
+                or getattr(error, "reason", None) == "scheduler-connection-lost")
+
+    drive(root, run_id, client, leaving=leaving)
 
 
 def start(workspace: Workspace, entry: Entry) -> None:
