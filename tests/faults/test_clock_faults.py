@@ -32,7 +32,7 @@ counters that nobody can set go on. (libfaketime 0.9.10 lets Python's ``time.sle
 pytestmark = pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a cluster of its own: set WORKBENCH_SOAK=1")
 DOCS = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
 SPEC = {"word": "train", "data": "docs", "name": "timed", "model": {"size": "100K", "vocabulary": 512, "context": 64},
-        "tokens": 150 * 512, "batch": {"sequences": 4}, "prompts": [], "every": {"checkpoint": 20, "evaluate": 60}}
+        "tokens": 500 * 512, "batch": {"sequences": 4}, "prompts": [], "every": {"checkpoint": 20, "evaluate": 60}}
 ASKING = """
 import json, sys
 from workbench import runs

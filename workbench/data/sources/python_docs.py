@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import sysconfig
+import threading
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
@@ -25,6 +27,7 @@ from . import Record, Unit
 MODALITY = "text"
 REACH = 12
 """Bytes of source looked at for each byte of text wanted; a fifth to a quarter of source code is prose."""
+_PARSING = threading.Lock()
 _SKIPPED = {"__pycache__", "test", "tests", "testing", "idle_test", "site-packages", "dist-packages"}
 _PIECE = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^'\\]|\\.|'(?!\'\'))*\'\'\'|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*\'|(#[^\n]*)''',
@@ -56,9 +59,7 @@ def read(unit: Unit) -> Iterator[Record]:
         raw = file.read()
     try:
         code = decoded(raw)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # SyntaxWarnings are for the authors of that code
-            tree = ast.parse(code)
+        tree = parsed(code)
     except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError, MemoryError) as error:
         yield Record("python-docs", unit.name, text="", reason="not readable as Python", detail=f"{unit.name}: {error}")
         return
@@ -211,6 +212,18 @@ def _inside(module: str, objects: list[_Object], line: int) -> str:
     around = [o for o in objects if o.first <= line <= o.last]
     name = max(around, key=lambda o: o.first).name if around else ""
     return f"{module}.{name}" if name else module
+
+
+def parsed(code: str) -> ast.Module:
+    """The tree of some code, by one thread at a time, and tried again: Python 3.11 counts the depth of trees for all threads in one
+    place, and says now and then that it went wrong (cpython issue 106905).
+    """
+    with _PARSING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SyntaxWarnings are for the authors of that code
+        for _ in range(3):
+            with contextlib.suppress(SystemError):
+                return ast.parse(code)
+        return ast.parse(code)
 
 
 def decoded(raw: bytes) -> str:

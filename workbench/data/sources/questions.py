@@ -87,7 +87,7 @@ def asked(count: int) -> list[Pair]:
         if len(pairs) >= 1.5 * count:
             break
         try:
-            tree = ast.parse(python_docs.decoded(raw))
+            tree = python_docs.parsed(python_docs.decoded(raw))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue
         for inner, node in _public(tree):
