@@ -239,15 +239,28 @@ def _left(name: str) -> tuple[socket.socket, _Adopted] | None:
         pid = _own_peer(ours)
         if pid is not None:
             process = _Adopted(pid, os.pidfd_open(pid))
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                frozen = file.read().rpartition(b") ")[2][:1] in b"Tt"
-            if not frozen:
+            if not stopped(pid):
                 return ours, process
             process.kill()
     except (OSError, AttributeError):  # nobody waits, or not on this system
         pass
     ours.close()
     return None
+
+
+def stopped(pid: int) -> bool:
+    """True of a process that was stopped (SIGSTOP), as ``/proc`` says (Linux, proc(5)).
+
+    Examples
+    --------
+    >>> stopped(os.getpid())
+    False
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"T"
+    except OSError:
+        return False
 
 
 def _address(name: str) -> str:

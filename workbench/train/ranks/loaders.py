@@ -14,6 +14,8 @@ import signal
 import threading
 import time
 
+from ...forkserver import stopped
+
 FROZEN = 5.0
 """Seconds after which a stopped process (SIGSTOP) is killed: what waits for it hears of that at once."""
 _PR_SET_PDEATHSIG = 1
@@ -56,8 +58,8 @@ class Frozen:
         """The pids that were killed."""
         now, killed = time.monotonic(), []
         # active_children() would collect those that ended, before torch has seen how they did.
-        stopped = {pid for child in list(multiprocessing.process._children) if (pid := child.pid) and _stopped(pid)}
-        self._since = {pid: self._since.get(pid, now) for pid in stopped}
+        frozen = {pid for child in list(multiprocessing.process._children) if (pid := child.pid) and stopped(pid)}
+        self._since = {pid: self._since.get(pid, now) for pid in frozen}
         for pid, since in self._since.items():
             if now - since >= self.patience:
                 with contextlib.suppress(ProcessLookupError):
@@ -84,11 +86,3 @@ def lost(error: BaseException | None) -> str | None:
             return " ".join(said.split())
         error = error.__cause__ or error.__context__
     return None
-
-
-def _stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] == b"T"
-    except OSError:
-        return False
