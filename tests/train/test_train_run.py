@@ -21,6 +21,7 @@ from workbench.events import Event
 from workbench.model import load_weights
 from workbench.tracking import EXPERIMENT, connect
 from workbench.train.plan import planned
+from workbench.train.ranks.host import RankHost
 from workbench.train.reading.tokens import cached
 from workbench.train.spec import TrainSpec
 from workbench.train.state import checkpoints, saving, shards
@@ -95,9 +96,9 @@ def test_ranks_live_in_different_dask_workers_and_read_different_data(live, smal
     run = runs.submit(small(seed=5), live)
     until(run, lambda e: e.name == "first-step")
     ranks = marks(run, "ranks")[0]["ranks"]
-    pids = cluster.connect(live).run(os.getpid)
+    keeps = cluster.connect(live).run(lambda dask_worker: dask_worker.plugins[RankHost.name].forkserver.pid)
     # A rank is a child of the forkserver that its worker keeps.
-    assert [psutil.Process(r["pid"]).parent().ppid() for r in ranks] == [pids[r["worker"]] for r in ranks]
+    assert [psutil.Process(r["pid"]).ppid() for r in ranks] == [keeps[r["worker"]] for r in ranks]
     assert len({r["worker"] for r in ranks}) == 2
     run.wait(120)
     reads = {m["rank"]: set(m["windows"]) for m in marks(run, "reads")}
