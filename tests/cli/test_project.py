@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -77,8 +78,12 @@ def _contents(log: Path, lab: subprocess.Popen) -> dict:
         found = [w for w in log.read_text().split() if w.startswith("http://127.0.0.1:") and "/lab" in w]
         if found:
             base = found[0].partition("/lab")[0]
-            with urllib.request.urlopen(f"{base}/api/contents/notebooks?token=t", timeout=30) as answer:
-                return json.load(answer)
+            try:
+                with urllib.request.urlopen(f"{base}/api/contents/notebooks?token=t", timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.URLError as error:  # the server says its address, and only then listens
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    raise
         time.sleep(0.1)
     raise AssertionError(log.read_text())
 
