@@ -107,6 +107,13 @@ class OnOne(Line):
         return super().training_step(batch, index)
 
 
+class Refused(Line):
+    def training_step(self, batch, index):
+        if self.global_rank == 1 and index == 3:
+            raise ConnectionRefusedError("the feature store takes no connections")
+        return super().training_step(batch, index)
+
+
 class Untaught(pl.LightningModule):
     def configure_optimizers(self):
         return None
@@ -117,6 +124,20 @@ class Hangs(Line):
         if self.global_rank == 1 and index == 3:
             threading.Event().wait()
         return super().training_step(batch, index)
+
+
+class HangsAtOnce(Line):
+    def __init__(self):
+        super().__init__()
+        threading.Event().wait()
+
+
+class LongChecks(Line):
+    """Each validation takes longer than anybody waits for a step, and gets on all the while."""
+
+    def validation_step(self, batch, index):
+        time.sleep(2)
+        super().validation_step(batch, index)
 
 
 class Cut(pl.LightningModule):
@@ -271,12 +292,18 @@ def test_a_module_that_cuts_itself_learns_the_same_in_parts(nets):
     assert refused.state == "failed" and "does not say how it is cut over ranks" in refused.failure["what"]
 
 
-def test_a_module_that_hangs_fails_with_where_each_rank_stands(nets):
-    run = ended(runs.submit(spec("nets:Hangs", name="hangs") | {"hardware": {"ranks": 2, "hang_seconds": 8}}, nets))
+@pytest.mark.parametrize("module", ["nets:Hangs", "nets:HangsAtOnce"])
+def test_a_module_that_hangs_fails_with_where_each_rank_stands(nets, module):
+    run = ended(runs.submit(spec(module, name="hangs") | {"hardware": {"ranks": 2, "hang_seconds": 5}}, nets))
     assert run.state == "failed"
     told = "\n".join(map(str, run.failure.values()))
-    assert "no step for 8 s" in told and "rank 0" in told and "hardware.hang_seconds" in told
+    assert "no step for 5 s" in told and "rank 0" in told and "hardware.hang_seconds" in told
     assert "threading.Event().wait()" in told and "nets.py" in told  # the line at which rank 1 stands
+
+
+def test_a_validation_that_gets_on_is_not_taken_for_hung(nets):
+    run = ended(runs.submit(spec("nets:LongChecks", name="slow", epochs=1) | {"hardware": {"ranks": 2, "hang_seconds": 3.5}}, nets))
+    assert run.state == "done", run.failure
 
 
 @pytest.mark.parametrize(("changes", "error", "words"), [
@@ -293,6 +320,7 @@ def test_what_can_be_seen_without_running_it_is_refused_at_once(nets, changes, e
 @pytest.mark.parametrize(("module", "more", "words"), [
     ("nets:Raises", {}, ("RuntimeError: this net was never meant to be", "nets.py")),
     ("nets:OnOne", {}, ("rank 1 has had enough", "in rank 1", "nets.py")),
+    ("nets:Refused", {}, ("the feature store takes no connections", "in rank 1", "nets.py")),
     ("nets:Untaught", {}, ("has no training_step",)), ("nets:Pairs", {}, ("is no LightningModule",)),
     ("nets:Line", {"options": {"raet": 1}}, ('did you mean "rate"',)),
     ("nets:Line", {"data_options": {"count": 1}}, ("holds less than a step takes",)),

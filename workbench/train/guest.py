@@ -226,19 +226,15 @@ class HeldOut(callbacks.HeldOut):
     def __init__(self, control: Control, own: Own):
         super().__init__(control)
         self.own = own
-        self._busy = contextlib.ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         super().on_train_start(trainer, self.own)
 
-    def on_sanity_check_start(self, *_: Any) -> None:
-        self._busy.enter_context(self.control.busy("the measure before the first step"))
-
-    def on_sanity_check_end(self, *_: Any) -> None:
-        self._busy.close()
-
     def on_train_batch_end(self, *_: Any) -> None:
         """Lightning says when there was a validation."""
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.control.goes_on("a validation")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.own.plan["measure"])

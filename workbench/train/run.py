@@ -251,7 +251,8 @@ def _made(spec: TrainSpec, workspace: Workspace, dataset: Dataset | None, gang: 
             run.log(line)
     gang.call(f"{material.__name__}:prepare", {"root": str(workspace.root), "dataset": str(dataset.path) if dataset else None,
                                                "spec": spec.to_dict(), "inputs": dict(inputs)},
-              ranks=1, check=run.check_stop if run else lambda: None)
+              ranks=1, check=run.check_stop if run else lambda: None,
+              patience=spec.hardware.hang_seconds if spec.objective.kind == "module" else None)  # code of the user's may hang
     if run:
         run.progress(1, 1, "splits", label=material.MAKING)
     return material.found(spec, workspace, dataset, inputs)

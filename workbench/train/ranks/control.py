@@ -26,6 +26,12 @@ _LISTENER, _HEART = "rank-listens", "rank-beats"
 """Names of the threads that are the rank's own and none of the work's."""
 
 
+class Unmet(TimeoutError):
+    """A peer did not come: whatever kept it from that is the fault, not the work that waits."""
+
+    peer = True
+
+
 class Control:
     """A rank's end of the control pipe. Its threads work even while the main thread sits in a collective.
 
@@ -53,6 +59,7 @@ class Control:
         self._paused = False
         self._agreed: list[tuple[int, str, dict[str, Any]]] = []
         self._rounds, self._exchanged = itertools.count(1), {}
+        self._said = 0.0
 
     def start(self) -> None:
         """Listen to the driver and beat."""
@@ -94,11 +101,18 @@ class Control:
         finally:
             self.doing = before
 
+    def goes_on(self, what: str) -> None:
+        """Say that a long act gets on, as often as it does: this rank is not taken for hung, unless that ceases."""
+        now = time.monotonic()
+        if now - self._said >= 1:
+            self._said = now
+            self.send("beat", step=self.step, doing=what)
+
     def port(self, seconds: float = MEETING_SECONDS) -> int:
         """The port at which rank 0 waits; comes through the driver."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._port is not None, seconds):
-                raise TimeoutError(f"rank 0 did not say where it waits within {seconds:g} s")
+                raise Unmet(f"rank 0 did not say where it waits within {seconds:g} s")
             return self._port
 
     def exchange(self, value: Any, seconds: float = MEETING_SECONDS) -> list[Any]:
@@ -107,7 +121,7 @@ class Control:
         self.send("exchange", round=number, value=value)
         with self._changed:
             if not self._changed.wait_for(lambda: number in self._exchanged, seconds):
-                raise TimeoutError(f"not every rank came to the exchange within {seconds:g} s")
+                raise Unmet(f"not every rank came to the exchange within {seconds:g} s")
             return self._exchanged.pop(number)
 
     def _listen(self) -> None:
@@ -232,19 +246,18 @@ def alone(control: Control, argument: dict[str, Any]) -> Iterator[None]:  # noqa
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """An error as JSON; ``peer`` says that it tells of a lost connection, not of the work; ``lost`` says what else the rank lost.
+    """An error as JSON; ``peer`` says that it tells of a lost peer, not of the work; ``lost`` says what else the rank lost.
 
-    Who knows better says so by an attribute ``peer`` or ``lost`` of the error.
+    Who knows that of an error says so by its attribute ``peer`` or ``lost``. Its type alone does not tell: a refused connection may
+    be one to a store of the work's own.
 
     Examples
     --------
-    >>> described(ConnectionResetError("gone"))["peer"], described(ValueError("no"))["peer"]
+    >>> described(Unmet("nobody came"))["peer"], described(ConnectionRefusedError("no store"))["peer"]
     (True, False)
     """
-    peer = getattr(error, "peer", None)
-    peer = isinstance(error, (ConnectionError, TimeoutError)) if peer is None else bool(peer)
-    found = {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "peer": peer, "lost": getattr(error, "lost", None),
-             "traceback": traceback.format_exc()}
+    found = {"what": str(error) or type(error).__name__, "kind": type(error).__name__, "peer": bool(getattr(error, "peer", False)),
+             "lost": getattr(error, "lost", None), "traceback": traceback.format_exc()}
     if isinstance(getattr(error, "what", None), str):  # one of our own errors: its parts are told apart
         found.update({name: None if (part := getattr(error, name, None)) is None else str(part)
                       for name in ("what", "where", "received", "allowed", "hint")})
