@@ -71,8 +71,8 @@ def ours(spec: TrainSpec, workspace: Workspace, count: int) -> dict:
 def theirs(python: str, asked: dict, place: Path) -> dict:
     """The same of trl's trainer."""
     (place / "asked.json").write_text(json.dumps(asked))
-    done = subprocess.run([python, str(Path(__file__).with_name("trl_script.py")), str(place / "asked.json"), str(place / "said.json")],
-                          capture_output=True, text=True, check=False,
+    script = Path(__file__).parent / "peers" / "trl_trainers.py"
+    done = subprocess.run([python, str(script), str(place / "asked.json"), str(place / "said.json")], capture_output=True, text=True, check=False,
                           env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"TOKENIZERS_PARALLELISM": "false",
                                                                                          "HF_HUB_OFFLINE": "1"})
     if done.returncode:
@@ -87,6 +87,9 @@ def _median(at: list[float]) -> float:
 
 def main() -> None:
     """Print a row a case."""
+    if len(sys.argv) < 2:
+        print("left out: needs the Python of an environment with trl; how to make one stands in this file")
+        return
     python, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
     threads = 1  # what more threads give depends on who else computes on the machine
     with tempfile.TemporaryDirectory(prefix="finetuning-") as folder:

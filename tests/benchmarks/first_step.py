@@ -56,7 +56,8 @@ def torchrun(workspace: Workspace, place: Path) -> float:
 
 def ray(python: str, workspace: Workspace, place: Path, rounds: int) -> list[float]:
     """Seconds from ``TorchTrainer.fit`` to the end of the first step; the first round isn't counted."""
-    subprocess.run([python, str(Path(__file__).with_name("ray_script.py")), str(place / "plan.json"), str(rounds), str(place / "ray.json")],
+    script = Path(__file__).parent / "peers" / "ray_train.py"
+    subprocess.run([python, str(script), str(place / "plan.json"), str(rounds), str(place / "ray.json")],
                    check=True, capture_output=True, env={k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "PYTHONPATH")})
     return json.loads((place / "ray.json").read_text())[1:]
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/training.py [turns]
 
-Ours is ``fit`` as ranks carry it out, with every callback; the other is a plain loop over torch's DDP with the same model, optimizer
-and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours
+Ours is ``fit`` as ranks carry it out, with every callback and heartbeat; the other is a plain loop over torch's DDP with the same
+model, optimizer and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours
 in bfloat16 is set against what the GPU reaches in a plain matrix product, and against a loop like nanoGPT's.
 """
 
@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe, get_context
@@ -71,6 +72,7 @@ class Driver(Control):
     def __init__(self, rank: int, world: int, pipe: Any, **turns: int):
         super().__init__(pipe, rank, world)
         self.clock = Clock(pipe, waited=lambda: self.vitals.module.batches.waited, **turns)
+        threading.Thread(target=self._beat, daemon=True).start()  # nobody listens: the pipe says whose turn it is
 
     def begin(self, step: int) -> None:
         self.clock.begin(step)

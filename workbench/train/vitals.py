@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import Any
@@ -14,6 +15,9 @@ import torch
 PARTS = ("wait", "forward", "backward", "blocked", "starved", "optimizer")
 """Where the time of a step goes: waiting for data; the two passes; within the backward pass, standing still for the other
 ranks, or for a core that others use; the optimizer, with what else is done between the passes and the step's end."""
+
+WEIGHED = 5.0
+"""Seconds for which a measured memory is believed."""
 
 
 class Vitals(pl.Callback):
@@ -30,6 +34,7 @@ class Vitals(pl.Callback):
         self.spent = dict.fromkeys(PARTS, 0.0)
         self._at = self._used = self._queued = 0.0
         self._queue: int | None = None
+        self._memory, self._weighed = 0, -math.inf
         self._before = (time.monotonic(), time.process_time(), 0, dict(self.spent))
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -64,6 +69,13 @@ class Vitals(pl.Callback):
             self._queue = -1
             return 0.0
 
+    def _weigh(self) -> int:
+        """Bytes that are this process's alone. The kernel goes through all its pages for that (ms of a core): not each second."""
+        now = time.monotonic()
+        if now - self._weighed >= WEIGHED:
+            self._memory, self._weighed = psutil.Process().memory_full_info().uss, now
+        return self._memory
+
     def __call__(self) -> dict[str, Any]:
         """``cpu`` (1: a whole core), ``step_seconds``, ``wait_seconds`` (for data), the other parts a step, ``memory`` and
         ``memory_limit`` (bytes); on a GPU also ``gpu_memory``, ``gpu_memory_limit``, ``watts``.
@@ -74,7 +86,7 @@ class Vitals(pl.Callback):
         parts = {k: max(0.0, now[3][k] - self._before[3][k]) for k in PARTS}
         self._before = now
         found: dict[str, Any] = {"cpu": used / max(passed, 1e-9), "step_seconds": passed / steps if steps else None,
-                                 "memory": psutil.Process().memory_full_info().uss, "memory_limit": memory_limit()}
+                                 "memory": self._weigh(), "memory_limit": memory_limit()}
         found |= {f"{k}_seconds": v / steps if steps else None for k, v in parts.items()}
         device = self.module.device
         if device.type == "cuda":

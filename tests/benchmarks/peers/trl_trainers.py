@@ -1,6 +1,6 @@
 """What people write with trl and peft: one fine-tuning as ``finetuning.py`` asks for it; knows nothing of the workbench.
 
-    python trl_script.py asked.json said.json
+    python trl_trainers.py asked.json said.json
 """
 
 from __future__ import annotations

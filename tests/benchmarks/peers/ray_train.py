@@ -1,4 +1,4 @@
-"""Ray Train's first step, as ``first_step.py`` asks for it: ``python ray_script.py plan.json rounds said.json``.
+"""Ray Train's first step, as ``first_step.py`` asks for it: ``python ray_train.py plan.json rounds said.json``.
 
 Ray runs already (``ray.init``, a warm-up round that isn't counted) when the clock starts at ``TorchTrainer(...).fit()``; it ends as the
 first optimizer step does, in rank 0.
