@@ -72,7 +72,8 @@ def theirs(python: str, asked: dict, place: Path) -> dict:
     """The same of trl's trainer."""
     (place / "asked.json").write_text(json.dumps(asked))
     script = Path(__file__).parent / "peers" / "trl_trainers.py"
-    done = subprocess.run([python, str(script), str(place / "asked.json"), str(place / "said.json")], capture_output=True, text=True, check=False,
+    done = subprocess.run([python, str(script), str(place / "asked.json"), str(place / "said.json")],
+                          capture_output=True, text=True, check=False,
                           env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"TOKENIZERS_PARALLELISM": "false",
                                                                                          "HF_HUB_OFFLINE": "1"})
     if done.returncode:

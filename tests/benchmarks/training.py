@@ -3,8 +3,8 @@
     python tests/benchmarks/training.py [turns]
 
 Ours is ``fit`` as ranks carry it out, with every callback and heartbeat; the other is a plain loop over torch's DDP with the same
-model, optimizer and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the largest model of ours
-in bfloat16 is set against what the GPU reaches in a plain matrix product, and against a loop like nanoGPT's.
+model, optimizer and batches. Each rank has a core of its own, and trainings take turns of a few steps. Where there is a GPU, the
+largest model of ours in bfloat16 is set against what the GPU reaches in a plain matrix product, and against a plain loop.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def on_gpu(folder: Path, turns: int) -> None:
     count = sum(p.numel() for p in model.parameters())
     # Six operations a parameter and token, and the products of attention (Chowdhery et al., "PaLM", 2022, appendix B).
     operations = (6 * count + 12 * layers * width * context) * sequences * context
-    found = by_turns({"ours": (ours, plan), "nanoGPT's loop": (by_hand, plan)}, turns, GPU_WARM, GPU_STEPS, "spawn")
+    found = by_turns({"ours": (ours, plan), "a plain loop": (by_hand, plan)}, turns, GPU_WARM, GPU_STEPS, "spawn")
     for name, rows in found.items():
         wall = statistics.median(r["wall"] for r in rows)
         print(f"| {count / 1e6:.0f} M in bf16, {name} | {sequences * context / wall:,.0f} tokens/s, {operations / wall / rate:.1%} of "

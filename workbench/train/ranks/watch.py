@@ -169,8 +169,8 @@ class Watch:
         return RankError({"what": f"no step for {self.patience:g} s: {'; '.join(lines)}", "kind": "HungError", "rank": ranks[0],
                           "step": shown[ranks[0]]["step"] if ranks[0] in shown else self.steps.get(ranks[0], 0),
                           "traceback": "\n".join(whole), "peer": False,
-                          "hint": "What rightly takes longer needs a larger hardware.hang_seconds; a target of your own says control.busy(...) "
-                                  "or control.goes_on(...)"})
+                          "hint": "What rightly takes longer needs a larger hardware.hang_seconds; a target of your own says "
+                                  "control.busy(...) or control.goes_on(...)"})
 
 
 def _ended(status: int | None) -> str:
