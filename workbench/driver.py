@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import cluster, processes
-from .errors import WorkbenchError
+from .errors import StorageError, WorkbenchError
 from .events import Events
 from .journal import Entry, Journal, Superseded
 from .spec import spec_class
@@ -40,6 +40,8 @@ RUNNERS: dict[str, tuple[str, Place]] = {
 _warmed: set[str] = set()
 _ahead: dict[str, tuple[float, float]] = {}
 """run -> a sign of life that lies ahead of the clock, and since when it is known here"""
+MOST_UNTOLD = 200_000
+"""Events that wait for a disk that takes nothing, at most."""
 SILENCE = 10.0
 """Seconds without a sign of life after which a driver is started again."""
 
@@ -61,30 +63,34 @@ class RunContext:
         self._events, self._journal = Events(workspace), Journal(workspace)
         self._began: dict[str, tuple[float, float]] = {}
         self._said = float("-inf")
+        self._telling = threading.Lock()
+        self._untold: list[tuple[str, str, float, str | None, int | None, float | None, dict[str, Any]]] = []
+        self._mute: tuple[float, float] | None = None
+        """where the disk takes nothing: since when, and when that was last tried"""
 
     def point(self, name: str, step: int, value: float) -> None:
         """Add a point to a curve."""
-        self._events.point(self.id, name, step, value)
+        self._tell(("point", time.time(), name, step, value, {}))
 
     def points(self, rows: Iterable[tuple[str, int, float, float]]) -> None:
         """Add points ``(name, step, value, at)`` in one transaction."""
-        self._events.append_many([(self.id, "point", at, name, step, value, {}) for name, step, value, at in rows])
+        self._tell(*(("point", at, name, step, value, {}) for name, step, value, at in rows))
 
     def sample(self, text: str, *, step: int | None = None, **data: Any) -> None:
         """Add something that the model made."""
-        self._events.append(self.id, "sample", step=step, text=text, **data)
+        self._tell(("sample", time.time(), None, step, None, {"text": text, **data}))
 
     def log(self, text: str, level: str = "info") -> None:
         """Add a line to the run's log."""
-        self._events.append(self.id, "log", name=level, text=text)
+        self._tell(("log", time.time(), level, None, None, {"text": text}))
 
-    def mark(self, name: str, **data: Any) -> None:
+    def mark(self, name: str, *, step: int | None = None, at: float | None = None, **data: Any) -> None:
         """Note that something happened."""
-        self._events.append(self.id, "mark", name=name, **data)
+        self._tell(("mark", at or time.time(), name, step, None, data))
 
     def vitals(self, ranks: list[dict[str, Any]]) -> None:
         """Say how the processes of the work fare, one mapping each."""
-        self._events.append(self.id, "vitals", ranks=ranks)
+        self._tell(("vitals", time.time(), None, None, None, {"ranks": ranks}))
 
     def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
         """Say how far the work is; rate and time left are worked out here. Said at most five times a second."""
@@ -96,8 +102,35 @@ class RunContext:
         self._said = now
         rate = (done - done_then) / (now - begun) if now - begun > 0.05 else None
         left = (total - done) / rate if rate and total is not None else None
-        self._events.append(self.id, "progress", name=label or None, done=done, total=total, unit=unit, label=label,
-                            rate=rate, left=left)
+        self._tell(("progress", time.time(), label or None, None, None, {"done": done, "total": total, "unit": unit, "label": label,
+                                                                         "rate": rate, "left": left}))
+
+    def _tell(self, *rows: tuple[str, float, str | None, int | None, float | None, dict[str, Any]]) -> None:
+        """Write events ``(kind, at, name, step, value, data)`` down. What the disk does not take waits: the work goes on meanwhile."""
+        with self._telling:
+            self._untold += [(self.id, *row) for row in rows]
+            now = time.monotonic()
+            if self._mute and now - self._mute[1] < 1 and len(self._untold) < MOST_UNTOLD:
+                return
+            try:
+                self._events.append_many(self._untold)
+            except StorageError as error:
+                if len(self._untold) >= MOST_UNTOLD:
+                    raise
+                if self._mute is None:
+                    print(f"{self.id}: what is told waits: {error}", file=sys.stderr)
+                self._mute = (self._mute[0] if self._mute else now, now)
+                return
+            since, self._untold, self._mute = self._mute, [], None
+        if since:
+            self.log(f"the disk took nothing for {now - since[0]:.0f} s; what was told meanwhile stands here now", "warning")
+
+    def settle(self) -> None:
+        """Raise where the disk still does not take what was told."""
+        with self._telling:
+            if self._untold:
+                self._events.append_many(self._untold)
+                self._untold, self._mute = [], None
 
     def check_stop(self) -> None:
         """Raise ``Stopped`` when a stop was asked."""
@@ -106,11 +139,15 @@ class RunContext:
 
     def check_current(self) -> None:
         """Raise ``Superseded`` where another driver has taken the run over: what looks like a loss is its doing."""
-        self._journal.beat(self.id, self.attempt)
+        with contextlib.suppress(StorageError):  # a disk that takes nothing gave the run to nobody
+            self._journal.beat(self.id, self.attempt)
 
     def words(self) -> list[tuple[str, dict[str, Any]]]:
         """What was told to the run (``Run.tell``) since this was asked last, in order: words with their values."""
-        return self._journal.heard(self.id, self.attempt)
+        try:
+            return self._journal.heard(self.id, self.attempt)
+        except StorageError:  # they stay where they are until the disk lets them be taken
+            return []
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], *, label: str = "", unit: str = "parts") -> list[Any]:
         """Results of an importable function over items, in order: a Dask task an item, or a plain loop without a cluster."""
@@ -157,6 +194,7 @@ def drive(root: str, run_id: str, client: Client | None = None, *, leaving: Call
             raise Stopped(run_id)
         with _heartbeat(journal, context):
             result = runner(entry.word)[0].execute(context.spec, context)
+            context.settle()
         journal.move(run_id, "done", attempt=entry.attempt, result=result or {})
     except Stopped:
         with contextlib.suppress(Superseded):

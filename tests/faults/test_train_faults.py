@@ -255,6 +255,19 @@ class Line(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
+class Waits(Line):
+    """Steps behind the twelfth are slow until a file is there."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.gate = gate
+
+    def training_step(self, batch, index):
+        if self.global_step > 12 and not os.path.exists(self.gate):
+            time.sleep(0.2)
+        return super().training_step(batch, index)
+
+
 class KilledOnce(Line):
     """Whoever makes it first is killed, as by a kernel without memory."""
 
@@ -311,6 +324,32 @@ def test_kill_of_the_process_that_makes_what_is_read(live, fed_undisturbed, tmp_
     run.wait(200)
     assert (tmp_path / "killed").exists() and run.curve("loss") == fed_undisturbed.curve("loss")
     assert "was killed (SIGKILL) while what is read was made" in "".join(e.data["text"] for e in run.events(kinds=["log"]))
+
+
+def test_a_full_disk_under_everything_stops_nothing_and_is_caught_up_with(fed_undisturbed, tmp_path):
+    disk, gate = tmp_path / "disk", tmp_path / "gate"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("tmpfs can't be mounted here")
+    place = Workspace(disk).open()
+    try:
+        (disk / "fed.py").write_text(FED)
+        run = runs.submit(fed("fed", "fed:Waits", gate=str(gate)), place)
+        told = at_step(run, 13).seq
+        with contextlib.suppress(OSError), open(disk / "full", "wb", buffering=0) as filling:
+            while True:
+                filling.write(bytes(4096))
+        time.sleep(3)  # slow steps, and the checkpoints due at some
+        assert place.path("runs").exists() and [e for e in run.events(after=told) if e.kind == "point" and e.step > 20] == []
+        (disk / "full").unlink()
+        gate.touch()
+        run.wait(100)
+        assert run.curve("loss") == fed_undisturbed.curve("loss") and len(run.curve("loss")) == 84 and run.entry.attempt == 1
+        assert logged(run, "no checkpoint since step") and logged(run, "the disk took nothing for")
+    finally:
+        gate.touch()
+        runs.shut_down(place)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ..driver import RunContext
+from ..errors import StorageError
 from ..storage import write_atomic
 from ..tracking import Tracker
 from . import changes, estimate
@@ -122,8 +123,11 @@ class Recorder:
             number = f"-{message['number']}" if message.get("number") else ""
             name = f"{step:06d}{number}.{_ENDINGS.get(kind, kind.rpartition('/')[2])}"
             file = self.run.directory / "samples" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, content)
+            try:
+                write_atomic(file, content)
+            except StorageError as error:
+                self.run.log(f"the sample of step {step:,} is lost: {error}", "warning")
+                return
             more = {"media": kind, "file": f"samples/{name}"}
             self.tracker.file(file, "samples")
         self.run.sample(message["text"], step=step, prompt=message["prompt"], **more)
