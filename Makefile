@@ -30,7 +30,7 @@ test: $(STAMP) ## install (once), then all tests, the examples in docstrings, th
 soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10; FAULTS: which files), and how often each was survived
 	counts=$$(mktemp); for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
 		WORKBENCH_SOAK=1 WORKBENCH_COUNTS=$$counts WORKBENCH_SEED=$$round $(BIN)/python -m pytest -q $(FAULTS) || true; done; \
-		$(BIN)/python tests/faults/counts.py $$counts; ended=$$?; rm -f $$counts; exit $$ended
+		$(BIN)/python tests/faults/counts.py $$counts $(ROUNDS); ended=$$?; rm -f $$counts; exit $$ended
 
 bench: $(STAMP) ## measure what docs/benchmarks.md states
 	for script in tests/benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done

@@ -1,4 +1,7 @@
-"""A table of faults over rounds, survived/tried: ``python counts.py FILE``; status 1 where one was not survived, or none was tried."""
+"""A table of faults over rounds, survived/tried: ``python counts.py FILE [ROUNDS]``.
+
+Status 1 where one was not survived, or was tried less often than there were rounds.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def counted(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
     return {test: (sum(rounds), len(rounds)) for test, rounds in tried.items()}
 
 
-def main(file: str) -> int:
+def main(file: str, rounds: int = 1) -> int:
     """Print the table; the status to end with."""
     with open(file, encoding="utf-8") as lines:
         found = counted(lines)
@@ -37,8 +40,8 @@ def main(file: str) -> int:
         print(f"{survived:>4}/{tries:<4} {test}" + ("" if survived == tries else "   <-") + ("" if tries else "   left out"))
     survived, tries = (sum(f[n] for f in found.values()) for n in (0, 1))
     print(f"{survived:>4}/{tries:<4} survived, {sum(1 for f in found.values() if f[1])} faults")
-    return int(survived < tries or not tries)
+    return int(survived < tries or not tries or any(0 < f[1] < rounds for f in found.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:3])))
