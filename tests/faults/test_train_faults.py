@@ -115,7 +115,10 @@ def test_kill_of_a_rank(live, undisturbed, which):
     before = ranks(run)
     os.kill(before[which]["pid"], signal.SIGKILL)
     same(run, undisturbed)
+    marks = {e.name: e for e in run.events(kinds=["mark"]) if e.name in ("restart", "resumed")}
     assert [e.name for e in run.events(kinds=["mark"])].count("restart") == 1 and run.entry.attempt == 1
+    # The last checkpoint may have been at work when the rank died: no more than that is made twice.
+    assert 0 <= marks["restart"].step - marks["resumed"].step < 2 * SPEC["every"]["checkpoint"]
     assert not {r["pid"] for r in before} & {r["pid"] for r in ranks(run)}
     for rank in before:
         gone(rank["pid"])

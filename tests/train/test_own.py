@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+from pydoc_data.topics import topics
 
 import pytest
 import torch
@@ -207,6 +208,17 @@ def test_a_stock_example_of_lightnings_own_runs_unchanged(nets):
     assert sorted(losses) == list(range(1, 65)) and losses[64] < losses[1] / 3
     assert dict(done.curve("learning_rate"))[1] == pytest.approx(0.1) and dict(done.curve("learning_rate"))[64] == pytest.approx(0.01)
     assert done.result["metrics"]["val_loss"] is None  # it logs none
+
+
+def test_lightnings_own_example_of_a_transformer_learns_unchanged(nets):
+    text = nets.root / "data" / "wikitext-2.txt"  # where the example looks before it downloads anything
+    text.parent.mkdir()
+    text.write_text(" ".join(" ".join(topics.values()).split()[:1400]))
+    done = runs.run(spec("lightning.pytorch.demos.transformer:LightningTransformer", None, epochs=1, name="words",
+                         options={"vocab_size": 700}), nets)
+    losses = [v for _, v in done.curve("loss")]
+    assert len(losses) == done.result["metrics"]["steps"] >= 15 and sum(losses[-5:]) < sum(losses[:5]) - 1
+    assert load_weights(Model.open("words", nets).path / "model.safetensors")["model.decoder.weight"].shape[0] == 700
 
 
 def test_what_it_logs_are_points_and_its_validation_loss_is_the_measure(whole):
