@@ -59,8 +59,8 @@ def small_tutorials(place: Path, cells: dict[str, str] = TUTORIALS) -> list[Path
 
 
 def main(options: list[str]) -> int:
-    """Run nbval on the notebooks in order; leaves no process behind."""
-    from workbench.runs import shut_down
+    """Run nbval on the notebooks in order, and look whether each training taught its model something; leaves no process behind."""
+    from workbench.runs import listed, shut_down
     from workbench.workspace import Workspace
 
     with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
@@ -69,7 +69,10 @@ def main(options: list[str]) -> int:
                    "--timeout=600", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={notebooks}", *options]
         try:
             files = map(str, [*sorted(notebooks.glob("*.ipynb")), *small_tutorials(notebooks)])
-            return subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=notebooks, check=False).returncode
+            status = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=notebooks, check=False).returncode
+            gains = {r.entry.name: r.result["metrics"]["gain"]["difference"] for r in listed(Workspace(folder).open(), word="train")}
+            print(", ".join(f"{name} {gain:+.3f}" for name, gain in gains.items()))
+            return status or int(len(gains) < 5 or any(gain >= 0 for gain in gains.values()))
         finally:
             shut_down(Workspace(folder).open())
 
