@@ -8,12 +8,14 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.accelerators import MPSAccelerator  # the one that others ask
 
 from workbench.errors import ClusterError, SpecError
 from workbench.model import load_weights
-from workbench.train import devices
+from workbench.train import devices, strategy
 from workbench.train.plan import planned
 from workbench.train.spec import TrainSpec
 
@@ -118,6 +120,22 @@ def test_what_a_ranks_own_device_lacks_is_said_before_anything_is_built(hardware
     with pytest.raises(ClusterError) as caught:
         devices.carry(plan)
     assert words in caught.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="takes its GPU first")
+def test_on_an_apple_gpu_the_default_trains_on_the_cpu_and_one_rank_on_the_gpu(monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "NODE_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    plan, said = planned(TrainSpec(data="x"), 1_000_000).to_dict(), []
+    two, one = (devices.carry(plan | {"world": world}, said.append) for world in (2, 1))
+    assert (two["accelerator"], one["accelerator"]) == ("cpu", "mps")
+    assert said == ["2 ranks train on the CPU: over mps ranks don't meet; hardware.ranks=1 trains on it"]
+    for made, kind in ((two, "cpu"), (one, "mps")):  # Lightning refuses what does not go together as a trainer is made
+        trainer = pl.Trainer(strategy=strategy.strategy(made, made["world"]), accelerator=made["accelerator"], devices=1, logger=False,
+                             enable_checkpointing=False)
+        assert trainer.strategy.root_device.type == kind and trainer.num_devices == 1
 
 
 def test_ranks_that_share_out_matrices_read_as_one():

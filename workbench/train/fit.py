@@ -50,7 +50,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         rank 0 leaves the model in the directory that the plan names.
     """
     copies, plan = _copies(control, plan)
-    devices.carry(plan)
+    plan = devices.carry(plan, lambda text: control.send("warning", text=text) if control.rank == 0 else None)
     module = objective(plan, control.rank, control.world)
     if plan["objective"]["kind"] == "module":
         return guest.fit(control, plan, module, copies)
@@ -111,6 +111,6 @@ def _copies(control: Control, plan: dict[str, Any]) -> tuple[neighbour.Copies | 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     """What one step takes in this rank, without training."""
-    devices.carry(plan)
+    plan = devices.carry(plan)
     module = objective(plan, control.rank, control.world)
     return estimate.trial(module) if isinstance(module, Objective) else module.trial()
