@@ -351,6 +351,8 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                     before=curves.flush)
     asked = [Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
     watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper, Last()]
+    if plan["checkpoint"] is None:  # a trial would change what is not ours to put back
+        watchers.insert(-3, callbacks.FirstSteps(control, own))
     before = -1 if plan.get("before") and not plan["checkpoint"] else 0
     trainer = Trainer(strategy=strategy(own, keeper), callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
                       devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
