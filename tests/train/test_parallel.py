@@ -101,6 +101,8 @@ def test_a_checkpoint_goes_on_under_another_cut(told, before, after):
     ({"strategy": "fsdp"}, {"objective": {"kind": "gan"}}, "expected strategy=auto"),
     ({"precision": "bf16-true"}, {"objective": {"kind": "diffusion"}}, "expected bf16-mixed or 32-true"),
     ({"compile": True}, {"objective": {"kind": "module", "module": "a:B"}}, "a module's own to do"),
+    ({"min_ranks": 1}, {"objective": {"kind": "module", "module": "a:B"}}, "received 1 with 2 ranks, and a module's own dataloader"),
+    ({"max_ranks": 4, "min_ranks": 2}, {"objective": {"kind": "module", "module": "a:B"}}, "expected no max_ranks"),
     ({"strategy": "fsdp", "accelerator": "tpu"}, {}, "expected cpu, gpu or auto"),
     ({"accelerator": "tpu"}, {}, "received 2 on tpu"), ({"accelerator": "mps"}, {}, "expected 1"),
     ({"tensor": 2}, {"objective": {"kind": "diffusion"}}, "expected tensor=1, with strategy=fsdp"),

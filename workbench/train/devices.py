@@ -61,6 +61,10 @@ def refuse(spec: TrainSpec) -> None:
         field = "min_ranks" if hardware.min_ranks else "max_ranks"
         no(field, f"received {getattr(hardware, field)} with tensor={hardware.tensor}, whose groups can't lose or gain a rank; "
            f"expected no {field}")
+    for field in ("min_ranks", "max_ranks") if kind == "module" else ():
+        if (getattr(hardware, field) or hardware.ranks) != hardware.ranks:
+            no(field, f"received {getattr(hardware, field)} with {hardware.ranks} ranks, and a module's own dataloader says what each rank "
+               f"takes: with another number of ranks a step would take other samples; expected no {field}")
     if hardware.strategy == "ddp" and hardware.tensor > 1:
         no("strategy", f"received ddp with tensor={hardware.tensor}, and under ddp each rank has the whole model; expected auto or fsdp")
     if hardware.strategy == "fsdp" and hardware.ranks == 1:
