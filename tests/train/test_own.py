@@ -208,6 +208,9 @@ def test_a_stock_example_of_lightnings_own_runs_unchanged(nets):
     assert sorted(losses) == list(range(1, 65)) and losses[64] < losses[1] / 3
     assert dict(done.curve("learning_rate"))[1] == pytest.approx(0.1) and dict(done.curve("learning_rate"))[64] == pytest.approx(0.01)
     assert done.result["metrics"]["val_loss"] is None  # it logs none
+    said = next(e.data for e in done.events(kinds=["mark"]) if e.name == "estimate")
+    assert said["of"] == "steps" and said["steps"] == 64 and said["seconds"] == pytest.approx(64 * said["step_seconds"])
+    assert any("will take about" in e.data["text"] and "by its first steps" in e.data["text"] for e in done.events(kinds=["log"]))
 
 
 def test_lightnings_own_example_of_a_transformer_learns_unchanged(nets):

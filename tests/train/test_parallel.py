@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.accelerators import MPSAccelerator  # the one that others ask
 
 from workbench.errors import ClusterError, SpecError
 from workbench.model import load_weights
-from workbench.train import devices
+from workbench.train import devices, strategy
 from workbench.train.plan import planned
 from workbench.train.spec import TrainSpec
 
@@ -22,12 +25,10 @@ ROUNDING = 5e-6
 """Of a loss of about five: single precision has seven digits, and a cut model adds up in another order."""
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
-    """What each way of ``cut_ranks`` told, and the folder with what it left."""
-    folder = tmp_path_factory.mktemp("cut")
-    done = subprocess.run([sys.executable, "-W", "ignore", Path(__file__).with_name("cut_ranks.py"), folder], capture_output=True,
-                          text=True, timeout=400)
+def trained(folder: Path, *ways: str) -> dict[str, dict]:
+    """What ways of ``cut_ranks`` told; none named: all but those that take long."""
+    done = subprocess.run([sys.executable, "-W", "ignore", Path(__file__).with_name("cut_ranks.py"), folder, *ways], capture_output=True,
+                          text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict] = defaultdict(lambda: {"loss": {}, "norm": {}, "samples": {}})
     for message in (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")):
@@ -41,7 +42,14 @@ def told(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
             way["samples"][message["step"]] = message["text"]
         else:
             way[message["kind"]] = message
-    return folder, found
+    return found
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
+    """What each way of ``cut_ranks`` told, and the folder with what it left."""
+    folder = tmp_path_factory.mktemp("cut")
+    return folder, trained(folder)
 
 
 @pytest.mark.parametrize("way", CUT)
@@ -74,6 +82,17 @@ def test_recomputing_changes_no_bit(told):
     assert told[1]["recompute"]["norm"] == told[1]["ddp"]["norm"]
 
 
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="minutes of a compiler's work: set WORKBENCH_SOAK=1")
+def test_compiled_it_learns_the_same(told, tmp_path):
+    compiled, plain = trained(tmp_path, "compiled")["compiled"], told[1]["one"]
+    assert compiled["loss"] == pytest.approx(plain["loss"], abs=ROUNDING)
+    assert compiled["done"]["value"] != plain["done"]["value"]  # rounded otherwise: by other kernels
+    assert compiled["norm"] == pytest.approx(plain["norm"], rel=1e-4)
+    assert compiled["held-out"]["value"] == pytest.approx(plain["held-out"]["value"], abs=ROUNDING)
+    names = [set(load_weights(folder / "model" / "model.safetensors")) for folder in (tmp_path / "compiled", told[0] / "one")]
+    assert names[0] == names[1]  # what is compiled keeps its parameters' names
+
+
 def test_half_precision_learns_nearly_the_same(told):
     found = told[1]
     assert found["bf16"]["loss"] != found["ddp"]["loss"] and found["bf16"]["loss"] == pytest.approx(found["ddp"]["loss"], abs=0.02)
@@ -99,6 +118,8 @@ def test_a_checkpoint_goes_on_under_another_cut(told, before, after):
     ({"strategy": "fsdp"}, {"objective": {"kind": "gan"}}, "expected strategy=auto"),
     ({"precision": "bf16-true"}, {"objective": {"kind": "diffusion"}}, "expected bf16-mixed or 32-true"),
     ({"compile": True}, {"objective": {"kind": "module", "module": "a:B"}}, "a module's own to do"),
+    ({"min_ranks": 1}, {"objective": {"kind": "module", "module": "a:B"}}, "received 1 with 2 ranks, and a module's own dataloader"),
+    ({"max_ranks": 4, "min_ranks": 2}, {"objective": {"kind": "module", "module": "a:B"}}, "expected no max_ranks"),
     ({"strategy": "fsdp", "accelerator": "tpu"}, {}, "expected cpu, gpu or auto"),
     ({"accelerator": "tpu"}, {}, "received 2 on tpu"), ({"accelerator": "mps"}, {}, "expected 1"),
     ({"tensor": 2}, {"objective": {"kind": "diffusion"}}, "expected tensor=1, with strategy=fsdp"),
@@ -118,6 +139,22 @@ def test_what_a_ranks_own_device_lacks_is_said_before_anything_is_built(hardware
     with pytest.raises(ClusterError) as caught:
         devices.carry(plan)
     assert words in caught.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="takes its GPU first")
+def test_on_an_apple_gpu_the_default_trains_on_the_cpu_and_one_rank_on_the_gpu(monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "NODE_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    plan, said = planned(TrainSpec(data="x"), 1_000_000).to_dict(), []
+    two, one = (devices.carry(plan | {"world": world}, said.append) for world in (2, 1))
+    assert (two["accelerator"], one["accelerator"]) == ("cpu", "mps")
+    assert said == ["2 ranks train on the CPU: over mps ranks don't meet; hardware.ranks=1 trains on it"]
+    for made, kind in ((two, "cpu"), (one, "mps")):  # Lightning refuses what does not go together as a trainer is made
+        trainer = pl.Trainer(strategy=strategy.strategy(made, made["world"]), accelerator=made["accelerator"], devices=1, logger=False,
+                             enable_checkpointing=False)
+        assert trainer.strategy.root_device.type == kind and trainer.num_devices == 1
 
 
 def test_ranks_that_share_out_matrices_read_as_one():

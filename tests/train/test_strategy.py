@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities import distributed as lightning_distributed
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceXLAStrategy, Strategy
 
+from workbench.train import guest, strategy
+from workbench.train.objectives.own import Own
 from workbench.train.state import checkpoints, saving
-from workbench.train.state.states import dumped
+from workbench.train.state.states import ShardedStates, dumped
 from workbench.train.strategy import RankDDP, RankEnvironment, RankMesh, quiet
 
 
@@ -67,6 +71,42 @@ def test_the_hooks_that_we_override_and_stand_on_are_there():
     assert list(inspect.signature(DDPStrategy._configure_launcher).parameters) == ["self"]
     assert "is_initialized" in inspect.getsource(lightning_distributed._init_dist_connection)
     assert not inspect.isabstract(RankEnvironment)
+
+
+@pytest.mark.parametrize("module", [strategy, guest])
+def test_each_strategy_reads_and_writes_checkpoints_of_ours(module, monkeypatch):
+    made = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Strategy) and c.__module__ == module.__name__]
+    assert len(made) == 4 and all(issubclass(c, ShardedStates) for c in made)
+    name = next(c.__name__ for c in made if issubclass(c, SingleDeviceXLAStrategy))  # which can't be made here: it wants torch_xla
+    monkeypatch.setattr(module, name, lambda *_: name)
+    plan = {"accelerator": "tpu", "cuts": False}
+    own = SimpleNamespace(plan=plan, world=1)
+    assert (strategy.strategy(plan, 1) if module is strategy else guest.strategy(own, None)) == name
+
+
+class Shuffled(Line):
+    """Reads its samples in another order each epoch."""
+
+    def training_step(self, batch, _):
+        self.seen += batch.tolist()
+        return (self.weight - 3).square().sum()
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.arange(10.0), batch_size=3, shuffle=True)
+
+
+@pytest.mark.parametrize("made", [guest.GuestAlone, guest.GuestDDP])
+def test_a_rank_alone_reads_a_users_data_in_the_order_of_several(group, monkeypatch, made):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")  # set as the module is built, and put back
+    plan = {"objective": {"module": f"{__name__}:Shuffled", "options": {}, "data_module": None, "data_options": {}}, "seed": 4, "ranks": 1,
+            "accumulate": 1, "accelerator": "cpu", "own": {"root": str(Path(__file__).parent), "dataset": None, "clip": None}}
+    own = Own(plan)
+    guest.Trainer(max_epochs=2, strategy=made(own, SimpleNamespace(go_on=lambda: None)), accelerator="cpu", devices=1, logger=False,
+                  enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False).fit(own.module)
+    wanted = torch.utils.data.DistributedSampler(range(10), 1, 0, shuffle=True, seed=4)
+    first = list(wanted)
+    wanted.set_epoch(1)
+    assert own.module.seen == [*map(float, first), *map(float, wanted)] and first != list(wanted)
 
 
 class Cut(Line):

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench import runs
+from workbench.errors import RunFailedError
 from workbench.train.verdict import LastMinute, judged
+
+SLOW = '''
+import time
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import DataLoader
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 4000
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return torch.ones(32)
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, seconds=0.0):
+        super().__init__()
+        self.seconds = seconds
+
+    def train_dataloader(self):
+        return DataLoader(Rows(self.seconds), batch_size=2)
+
+
+class Net(BoringModel):
+    def __init__(self, seconds=0.0):
+        super().__init__()
+        self.seconds = seconds
+
+    def training_step(self, batch, index):
+        if self.global_rank == 1:
+            time.sleep(self.seconds)
+        return super().training_step(batch, index)
+
+    val_dataloader = None
+'''
 
 
 def rank(number: int = 0, *, wait: float = 0.0, blocked: float = 0.0, memory: float = 0.1, computing: float | None = None) -> dict:
@@ -46,3 +93,18 @@ def test_only_the_last_minute_counts_and_nothing_is_said_before_a_step():
     assert minute.verdict()["bound"] == "data"
     minute.add(90.0, [rank()])
     assert minute.verdict()["bound"] == "computing"
+
+
+@pytest.mark.parametrize(("ranks", "options", "bound", "words", "do"), [
+    (1, {"data_options": {"seconds": 0.1}}, "data", "of a step is waiting for data", "Add loaders"),
+    (2, {"options": {"seconds": 0.2}}, "exchange", "waiting for rank 1, which computes", "Give it as many cores as the others")])
+def test_a_real_run_tells_what_it_waits_for(live, ranks, options, bound, words, do):
+    (live.root / "slow.py").write_text(SLOW)
+    run = runs.submit({"word": "train", "name": "slow", "epochs": 1, "hardware": {"ranks": ranks},
+                       "objective": {"kind": "module", "module": "slow:Net", "data_module": "slow:Data", **options}}, live)
+    found = next((e.data for e in run.follow() if e.kind == "mark" and e.name == "verdict" and e.data["bound"] == bound), None)
+    assert found, run.failure
+    run.stop()
+    with contextlib.suppress(RunFailedError):
+        run.wait()
+    assert words in found["words"] and do in found["do"]

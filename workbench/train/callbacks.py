@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import WorkbenchError
-from . import parallel
+from . import estimate, parallel
 from .ranks.rank import Control
 
 REPORT_SECONDS = 0.25
@@ -139,6 +140,32 @@ def written_down(control: Control, plan: dict[str, Any], step: int) -> int:
 def taken(rows: deque) -> list:
     """What stands in a queue that another thread may add to."""
     return [rows.popleft() for _ in range(len(rows))]
+
+
+class FirstSteps(pl.Callback):
+    """What a step takes, by the training's own second and third, where no trial could be made before it: the first also pays for memory,
+    threads and compilers.
+
+    Parameters
+    ----------
+    module : what knows the device.
+    """
+
+    def __init__(self, control: Control, module: Any):
+        self.control, self.module = control, module
+        self.reached, self.ends = 0, []
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.reached = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.reached or len(self.ends) > 2:
+            return
+        self.reached = trainer.global_step
+        self.ends.append(time.monotonic())
+        if len(self.ends) > 2:
+            took = min(end - begin for begin, end in itertools.pairwise(self.ends))
+            self.control.send("trial", of="steps", step_seconds=took, **estimate.held(self.module.device))
 
 
 class HeldOut(pl.Callback):

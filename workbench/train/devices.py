@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError, Problem, SpecError
@@ -11,6 +12,8 @@ from ..model.llama import SIZES
 from .spec import TrainSpec
 
 if TYPE_CHECKING:
+    import torch
+
     from .reading.base import Base
 
 COLUMNS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
@@ -58,6 +61,10 @@ def refuse(spec: TrainSpec) -> None:
         field = "min_ranks" if hardware.min_ranks else "max_ranks"
         no(field, f"received {getattr(hardware, field)} with tensor={hardware.tensor}, whose groups can't lose or gain a rank; "
            f"expected no {field}")
+    for field in ("min_ranks", "max_ranks") if kind == "module" else ():
+        if (getattr(hardware, field) or hardware.ranks) != hardware.ranks:
+            no(field, f"received {getattr(hardware, field)} with {hardware.ranks} ranks, and a module's own dataloader says what each rank "
+               f"takes: with another number of ranks a step would take other samples; expected no {field}")
     if hardware.strategy == "ddp" and hardware.tensor > 1:
         no("strategy", f"received ddp with tensor={hardware.tensor}, and under ddp each rank has the whole model; expected auto or fsdp")
     if hardware.strategy == "fsdp" and hardware.ranks == 1:
@@ -109,8 +116,10 @@ def refuse_base(spec: TrainSpec, base: Base) -> None:
                             f"expected one of {', '.join(map(str, fit))}")
 
 
-def carry(plan: dict[str, Any]) -> None:
-    """Raise where this rank's devices don't carry the plan; asked before anything is built.
+def carry(plan: dict[str, Any], say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """The plan with the accelerator that this rank trains on, where it says ``auto``; asked before anything is built.
+
+    Several ranks meet on CPUs and on NVIDIA's GPUs: with no device but another, ``auto`` is the CPU, and ``say`` is told so.
 
     Raises
     ------
@@ -122,21 +131,40 @@ def carry(plan: dict[str, Any]) -> None:
     wanted, precision, place = plan["accelerator"], plan["precision"], int(os.environ.get("LOCAL_RANK", "0"))
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ["cpu"] + ["gpu"] * bool(gpus) + ["mps"] * torch.backends.mps.is_available() + ["tpu"] * _tpu()
-    if wanted not in ("auto", *there):
+    if wanted == "auto":
+        wanted = next(a for a in ("gpu", "tpu", "mps", "cpu") if a in there)
+        if plan.get("world", 1) > 1 and wanted in ("tpu", "mps"):
+            say(f"{plan['world']} ranks train on the CPU: over {wanted} ranks don't meet; hardware.ranks=1 trains on it")
+            wanted = "cpu"
+    elif wanted not in there:
         raise ClusterError("this worker has no such device", where="hardware.accelerator", received=wanted, allowed=" or ".join(there),
                            hint=f"Set hardware.accelerator={there[-1]}, or auto")
-    on_gpu = wanted == "gpu" or (wanted == "auto" and gpus > 0)
+    on_gpu = wanted == "gpu"
     if on_gpu and place >= gpus:
         raise ClusterError("has more ranks than GPUs, and NCCL takes one rank a GPU", where="this worker's host",
                            received=f"{place + 1} ranks or more", allowed=f"{gpus} GPU{'s' * (gpus != 1)}",
                            hint=f"Set hardware.ranks={gpus} for one such host, or hardware.accelerator=cpu")
-    if precision == "16-mixed" and not on_gpu and "mps" not in there:
+    if precision == "16-mixed" and wanted not in ("gpu", "mps"):
         raise ClusterError("this worker's device computes no float16 worth having", where="hardware.precision", received=precision,
                            allowed="bf16-mixed or 32-true", hint="Set hardware.precision=bf16-mixed")
     if precision.startswith("bf16") and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ClusterError("this worker's GPU computes no bfloat16", where=torch.cuda.get_device_name(), received=precision,
                            allowed="16-mixed or 32-true", hint="Set hardware.precision=16-mixed")
+    return plan | {"accelerator": wanted}
+
+
+def place(accelerator: str) -> torch.device:
+    """This rank's own device of an accelerator, as ``carry`` named it; a host's GPUs go by its ranks' numbers."""
+    import torch
+
+    if accelerator == "gpu":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("mps", 0) if accelerator == "mps" else torch.device("cpu")
 
 
 def _tpu() -> bool:
-    return importlib.util.find_spec("torch_xla") is not None
+    if importlib.util.find_spec("torch_xla") is None:
+        return False
+    from lightning.pytorch.accelerators import XLAAccelerator
+
+    return XLAAccelerator.is_available()

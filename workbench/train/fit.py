@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
+from ..errors import ClusterError
 from . import callbacks, devices, estimate, guest, live, parallel
 from .objective import Objective, spaced
 from .objectives import KINDS
@@ -50,13 +50,15 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         rank 0 leaves the model in the directory that the plan names.
     """
     copies, plan = _copies(control, plan)
-    devices.carry(plan)
+    plan = devices.carry(plan, lambda text: control.send("warning", text=text) if control.rank == 0 else None)
     module = objective(plan, control.rank, control.world)
     if plan["objective"]["kind"] == "module":
         return guest.fit(control, plan, module, copies)
     begin = time.monotonic()
     tried: float | None = None
-    if plan["checkpoint"] is None and not (plan["cuts"] and torch.cuda.is_available()):  # what is cut may not fit whole
+    _refuse_too_large(module)
+    afresh, whole = plan["checkpoint"] is None, _can_try(plan)
+    if afresh and whole:
         found = estimate.trial(module)
         tried = found["step_seconds"]
         control.send("trial", **found)
@@ -72,6 +74,8 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     watchers = [callbacks.Freeze(control), *asked, curves, control.vitals, held_out, callbacks.Samples(control), keeper]
     if plan.get("before"):
         watchers.insert(5, callbacks.Before(control))
+    if afresh and not whole:
+        watchers.insert(-1, callbacks.FirstSteps(control, module))
     lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
     curves.again()
@@ -110,7 +114,30 @@ def _copies(control: Control, plan: dict[str, Any]) -> tuple[neighbour.Copies | 
 
 
 def dry_run(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
-    """What one step takes in this rank, without training."""
-    devices.carry(plan)
+    """What one step takes in this rank, without training.
+
+    Raises
+    ------
+    ClusterError
+        Where only a training itself can tell.
+    """
+    plan = devices.carry(plan)
     module = objective(plan, control.rank, control.world)
-    return estimate.trial(module) if isinstance(module, Objective) else module.trial()
+    if not isinstance(module, Objective):
+        return module.trial()
+    _refuse_too_large(module)
+    if not _can_try(plan):
+        raise ClusterError("no trial can be made of such a step", where="hardware", received=f"accelerator={plan['accelerator']}"
+                           + ", a model that is cut" * plan["cuts"], hint="Run it: the third step tells what all take")
+    return estimate.trial(module)
+
+
+def _can_try(plan: dict[str, Any]) -> bool:
+    """True where a rank can make a step by itself: what is cut over GPUs may not fit whole, and a TPU's compiler is Lightning's to ask."""
+    return plan["accelerator"] != "tpu" and not (plan["cuts"] and plan["accelerator"] == "gpu")
+
+
+def _refuse_too_large(module: Objective) -> None:
+    accelerator = module.plan["accelerator"]
+    if accelerator != "tpu":
+        estimate.refuse(estimate.state(module), estimate.room(devices.place(accelerator)), f"rank {module.rank}, {accelerator}")

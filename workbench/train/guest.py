@@ -15,13 +15,15 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.strategies import Strategy
 
 from . import callbacks, estimate, live, parallel, vitals
+from .devices import place
 from .objectives.own import Own
 from .ranks.control import Control
 from .state.keeper import Keeper
 from .state.states import ORIGIN
-from .strategy import RankDDP, RankMesh, quiet
+from .strategy import RankAlone, RankDDP, RankMesh, RankXLA, quiet
 
 
 class _Guest:
@@ -45,12 +47,56 @@ class GuestDDP(_Guest, RankDDP):
         self.own, self.keeper = own, keeper
 
 
+class _Single(_Guest):
+    """For one rank: its data are sampled as those of several are, so that a checkpoint of any number of ranks knows what follows."""
+
+    is_distributed = True
+    """what Lightning asks a strategy that is none of its own before it gives the data its sampler"""
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": 1, "rank": 0}
+
+
+class GuestAlone(_Single, RankAlone):
+    """One rank, on whatever device."""
+
+    def __init__(self, own: Own, keeper: Keeper):
+        super().__init__(place(own.plan["accelerator"]))
+        self.own, self.keeper = own, keeper
+
+
+class GuestXLA(_Single, RankXLA):
+    """One rank on a TPU."""
+
+    def __init__(self, own: Own, keeper: Keeper):
+        super().__init__()
+        self.own, self.keeper = own, keeper
+
+
 class GuestMesh(_Guest, RankMesh):
     """The mesh over which a module cuts itself, in its ``configure_model``."""
 
     def __init__(self, own: Own, keeper: Keeper):
         super().__init__(own.plan["tensor"])
         self.own, self.keeper = own, keeper
+
+
+def strategy(own: Own, keeper: Keeper) -> Strategy:
+    """The strategy for a module of a user's own, as ``strategy.strategy`` chooses it for ours."""
+    if own.plan["cuts"]:
+        return GuestMesh(own, keeper)
+    if own.world > 1:
+        return GuestDDP(own, keeper)
+    return (GuestXLA if own.plan["accelerator"] == "tpu" else GuestAlone)(own, keeper)
+
+
+class Trainer(pl.Trainer):
+    """Asks any strategy for its samplers' arguments, also one that is none of several ranks."""
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any] | None:
+        return self.strategy.distributed_sampler_kwargs
 
 
 class Resumable:
@@ -301,12 +347,13 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                     before=curves.flush)
     asked = [Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
     watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper, Last()]
-    how = GuestMesh(own, keeper) if plan["cuts"] else GuestDDP(own, keeper)
+    if plan["checkpoint"] is None:  # a trial would change what is not ours to put back
+        watchers.insert(-3, callbacks.FirstSteps(control, own))
     before = -1 if plan.get("before") and not plan["checkpoint"] else 0
-    trainer = pl.Trainer(strategy=how, callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
-                         devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
-                         log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                         num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
+    trainer = Trainer(strategy=strategy(own, keeper), callbacks=watchers, accelerator=plan["accelerator"], precision=plan["precision"],
+                      devices=1, num_nodes=1, accumulate_grad_batches=plan["accumulate"], logger=Told(control, curves),
+                      log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                      num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
     curves.again()

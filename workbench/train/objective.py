@@ -87,19 +87,26 @@ class Objective(pl.LightningModule):
         self.batches = Batches(self.reading, self.share, 0)
         self.norm = torch.zeros(())
         self.rate = 0.0
-        self.is_cut = self.is_configured = False
-        """ranks hold parts of the model; ``configure_model`` has done its work"""
+        self.is_cut = self.is_prepared = self.is_configured = False
+        """ranks hold parts of the model; ``prepare`` and ``configure_model`` have done their work"""
 
-    def configure_model(self) -> None:
-        """Cut the model over the ranks, recompute its activations, compile it: as the plan says, once."""
-        if self.is_configured:
+    def prepare(self) -> None:
+        """Recompute the model's activations and compile it, as the plan says, once."""
+        if self.is_prepared:
             return
-        self.is_configured = True
+        self.is_prepared = True
         if self.plan.get("recompute"):
             parallel.recompute(self.model)
         if self.plan.get("compile"):
             for block in parallel.blocks(self.model) or [self.model]:
                 block.compile()  # in place: names of parameters stay what they are
+
+    def configure_model(self) -> None:
+        """Prepare the model, and cut it over the ranks, as the plan says, once."""
+        if self.is_configured:
+            return
+        self.is_configured = True
+        self.prepare()
         if self.device_mesh is not None:
             self.is_cut = True
             self.cut()

@@ -158,7 +158,9 @@ class Recorder:
         self.run.mark("estimate", **whole)
         self.run.log(f"will take about {in_words(whole['seconds'])} and {whole['memory'] / 1e9:.1f} GB: "
                      f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} {self.plan['unit']}; "
-                     f"{cost_words(whole, self.meter.rates.currency)}")
+                     f"{cost_words(whole, self.meter.rates.currency)}" + (", by its first steps" if whole.get("of") else ""))
+        if whole.get("short"):
+            self.run.log(whole["short"], "warning")
 
     def end(self, value: float) -> None:
         """The measure of the whole validation split, as the curve's last point."""

@@ -153,7 +153,7 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
     said = trials.with_cost(said, Rates.of(workspace.settings))
     trials.remember(workspace, spec, told, said)
-    return said | {"notes": [*plan.said, *notes_of(made)]}
+    return said | {"notes": [*plan.said, *notes_of(made), *filter(None, [said.get("short")])]}
 
 
 def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:

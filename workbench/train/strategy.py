@@ -10,6 +10,7 @@ from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, SingleDeviceXLAStrategy, Strategy
 
+from .devices import place
 from .state.states import ShardedStates
 
 DDP_OPTIONS = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
@@ -106,15 +107,22 @@ class RankAlone(ShardedStates, SingleDeviceStrategy):
         super().__init__(device=device)
 
 
+class RankXLA(ShardedStates, SingleDeviceXLAStrategy):
+    """One rank on a TPU."""
+
+    def __init__(self) -> None:
+        super().__init__(device=0)
+
+
 def strategy(plan: dict[str, Any], world: int) -> Strategy:
-    """The strategy of a plan for so many ranks: TPUs and Apple's GPUs are Lightning's to know."""
+    """The strategy of a plan for so many ranks, with the accelerator that ``devices.carry`` named."""
     if plan.get("cuts") and world > 1:
         return RankMesh(plan["tensor"])
     if world > 1:
         return RankDDP()
     if plan["accelerator"] == "tpu":
-        return SingleDeviceXLAStrategy(device=0)
-    return RankAlone(_device(plan["accelerator"]))
+        return RankXLA()
+    return RankAlone(place(plan["accelerator"]))
 
 
 def quiet(trainer: Any) -> None:
@@ -123,11 +131,3 @@ def quiet(trainer: Any) -> None:
     ``_broadcast_sigterm_tensor`` is private to Lightning; the same test holds each release to it.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
-
-
-def _device(accelerator: str) -> torch.device:
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps", 0)
-    return torch.device("cpu")

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import time
+from collections import deque
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,7 +26,8 @@ class Vitals(pl.Callback):
 
     The backward pass waits for the other ranks' gradients without using its thread, so on a CPU the time that passed, less the
     time that the thread used and less that for which it stood in the kernel's queue for a core, is the wait for them. A GPU's
-    queue hides that: there the wait is what a step takes beyond the trial step, which met no other rank.
+    queue hides that: its parts are read from its own clock, and the wait is what the passes take beyond the trial's, which met no
+    other rank.
     """
 
     def __init__(self, module: pl.LightningModule, trial: float | None = None):
@@ -35,17 +37,29 @@ class Vitals(pl.Callback):
         self._at = self._used = self._queued = 0.0
         self._queue: int | None = None
         self._memory, self._weighed = 0, -math.inf
+        self._moments: deque[tuple[str, torch.cuda.Event]] = deque()
         self._before = (time.monotonic(), time.process_time(), 0, dict(self.spent))
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        for optimizer in trainer.optimizers if self._on_gpu else ():
+            optimizer.register_step_post_hook(lambda *_: self._moment("optimizer"))
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._at = time.monotonic()
+        self._moment("")
 
     def on_before_backward(self, *_: Any) -> None:
+        if self._on_gpu:
+            self._moment("forward")
+            return
         now = time.monotonic()
         self.spent["forward"] += now - self._at
         self._at, self._used, self._queued = now, time.thread_time(), self._in_queue()
 
     def on_after_backward(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._on_gpu:
+            self._moment("backward")
+            return
         now = time.monotonic()
         passed = now - self._at
         self.spent["backward"] += passed
@@ -56,8 +70,26 @@ class Vitals(pl.Callback):
         self._at = now
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int) -> None:  # noqa: ARG002
-        self.spent["optimizer"] += time.monotonic() - self._at
+        if not self._on_gpu:
+            self.spent["optimizer"] += time.monotonic() - self._at
         self.steps += (index + 1) % module.share.accumulate == 0
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.module.device.type == "cuda"
+
+    def _moment(self, part: str) -> None:
+        """Put a mark behind a part of a step into the GPU's queue, and read those that it has come past: nobody waits for it."""
+        if not self._on_gpu:
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._moments.append((part, event))
+        while len(self._moments) > 1 and self._moments[1][1].query():
+            _, begin = self._moments.popleft()
+            part, end = self._moments[0]
+            if part:  # what lies before a batch begins is none
+                self.spent[part] += begin.elapsed_time(end) / 1000
 
     def _in_queue(self) -> float:
         """Seconds for which this thread was ready and had no core (Linux; 0 elsewhere)."""
@@ -95,7 +127,7 @@ class Vitals(pl.Callback):
             with contextlib.suppress(Exception):  # the driver's library may be missing
                 found["watts"] = torch.cuda.power_draw(device) / 1000
             if steps and self.trial:
-                found["blocked_seconds"] = max(0.0, found["step_seconds"] - (found["wait_seconds"] or 0.0) - self.trial)
+                found["blocked_seconds"] = max(0.0, found["forward_seconds"] + found["backward_seconds"] - self.trial)
         return found
 
 

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from ... import model as models
 from ...dataset import Dataset
 from ...errors import SourceError, SpecError, near
+from ..devices import place
 from ..parallel import whole
 from ..reading.order import Share
 
@@ -64,16 +65,14 @@ class Own:
 
     def trial(self) -> dict[str, Any]:
         """Seconds and memory of a step of this rank by itself; the module has learned from three then."""
-        from ..estimate import own_peak
-        from ..strategy import RankMesh
+        from ..estimate import held
+        from ..strategy import RankMesh, strategy
 
         clock, plan = _Clock(), self.plan
-        cut = {"strategy": RankMesh(plan["tensor"])} if plan["cuts"] else {}
-        _quiet(callbacks=[clock], **cut, accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0, max_steps=3,
-               max_epochs=-1).fit(self.module, datamodule=self.data)
-        cuda = self.device.type == "cuda"
-        return {"step_seconds": min(clock.seconds, default=0.0) * plan["accumulate"], "threads": torch.get_num_threads(), "gpu": int(cuda),
-                "memory": torch.cuda.max_memory_allocated() if cuda else own_peak()}
+        how = RankMesh(plan["tensor"]) if plan["cuts"] else strategy(plan, 1)
+        _quiet(callbacks=[clock], strategy=how, accelerator=plan["accelerator"], precision=plan["precision"], limit_val_batches=0,
+               max_steps=3, max_epochs=-1).fit(self.module, datamodule=self.data)
+        return held(place(plan["accelerator"])) | {"step_seconds": min(clock.seconds, default=0.0) * plan["accumulate"]}
 
     def export(self, out: Path) -> None:
         """Write from rank 0 the weights, whole whether they are cut or not, and the way to the class: no pickle holds any of it.

@@ -267,7 +267,7 @@ def described(error: BaseException) -> dict[str, Any]:
 def places(argument: dict[str, Any]) -> dict[str, str]:
     """A rank's place in its gang as frameworks look for it in the environment."""
     return {"RANK": str(argument["rank"]), "WORLD_SIZE": str(argument["world"]), "LOCAL_RANK": str(argument["local_rank"]),
-            "NODE_RANK": str(argument["node"]), "MASTER_ADDR": argument["main"]}
+            "LOCAL_WORLD_SIZE": str(argument["local_world"]), "NODE_RANK": str(argument["node"]), "MASTER_ADDR": argument["main"]}
 
 
 def _elsewhere(descriptor: int) -> None:
