@@ -175,8 +175,8 @@ def ended(run: runs.Run) -> runs.Run:
 
 @pytest.fixture(scope="module")
 def whole(nets):
-    """Three epochs of the line, undisturbed."""
-    return runs.run(spec("nets:Line", epochs=3), nets)
+    """Three epochs of the line, undisturbed; its two best checkpoints stay."""
+    return runs.run(spec("nets:Line", epochs=3, keep={"best": 2}), nets)
 
 
 def test_a_stock_example_of_lightnings_own_runs_unchanged(nets):
@@ -192,7 +192,9 @@ def test_what_it_logs_are_points_and_its_validation_loss_is_the_measure(whole):
     assert [s for s, _ in whole.curve("loss")] == list(range(1, 40))
     assert len(whole.curve("seen")) == 39
     held_out = dict(whole.curve("val_loss"))
-    assert whole.result["metrics"]["val_loss"] == held_out[39] < held_out[13]
+    assert whole.result["metrics"]["val_loss"] == held_out[39] < held_out[26] < held_out[13]
+    rows = checkpoints.table(whole.directory / "checkpoints")  # written where Lightning measures, though the rhythm is five steps
+    assert [(r["step"], r["measure"], r["whole"]) for r in rows] == [(s, held_out[s], True) for s in (39, 26)]
     assert [round(v, 6) for v in dict(whole.curve("learning_rate")).values()][::13] == [0.01, 0.005, 0.0025]
     assert all(norm > 0 for _, norm in whole.curve("gradient_norm"))
 

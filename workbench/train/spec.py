@@ -96,7 +96,7 @@ class Keep(Part):
     last: int = Field(2, ge=1)
     """the newest so many: the one before the last is for when the last is damaged"""
     best: int = Field(0, ge=0)
-    """so many of those with the lowest held-out measure"""
+    """so many of those with the lowest held-out measure; a checkpoint is written at each measure then"""
     every: int | None = Field(None, ge=1)
     """those of each of so many steps"""
 
