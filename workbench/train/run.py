@@ -20,7 +20,7 @@ from .ranks.agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .spec import TrainSpec
 from .state import checkpoints
 from .state.branch import branched, branched_at
-from .trials import STUDY, refuse_values
+from .trials import STUDY, of_all, refuse_values
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -121,13 +121,14 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
 
 
 def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
-    """What a run would take: one trial step in each rank, on the workers that would train; remembered for specs alike.
+    """What a run would take: one trial step in each rank, on the workers that would train; remembered for specs alike. Of a sweep, what
+    all of its trials would.
 
     Returns
     -------
     dict
         ``seconds``, ``memory`` (bytes), ``step_seconds``, ``steps``, ``tokens``, ``trial_seconds`` (what finding out took),
-        ``notes``.
+        ``notes``; of a sweep also ``trials`` and ``together``.
 
     Raises
     ------
@@ -140,12 +141,14 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     from . import estimate as trials
     from .plan import planned
     from .ranks.gang import Gang
+    from .sweep import cores_a_worker
 
     read = inputs(spec, workspace)
     dataset = _dataset(workspace, read)
     name, begin = f"estimate-{uuid.uuid4().hex[:6]}", time.monotonic()
-    with Gang(cluster.connect(workspace), spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"),
-              threads=spec.hardware.threads) as gang:
+    client = cluster.connect(workspace)
+    threads = spec.hardware.threads or (cores_a_worker(client) if spec.sweep is not None else None)
+    with Gang(client, spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"), threads=threads) as gang:
         gang.claim(say=_not_for_others)
         made = _made(spec, workspace, dataset, gang, read, None)
         plan = planned(spec, made.count("train"))
@@ -153,7 +156,7 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
     said = trials.with_cost(said, Rates.of(workspace.settings))
     trials.remember(workspace, spec, told, said)
-    return said | {"notes": [*plan.said, *notes_of(made)]}
+    return of_all(spec, said | {"notes": [*plan.said, *notes_of(made)]}, workspace.settings.cluster.most)
 
 
 def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
@@ -164,7 +167,7 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     read = inputs(spec, workspace)
     found = _material(spec).found(spec, workspace, _dataset(workspace, read), read)
     known = trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
-    return trials.with_cost(known, Rates.of(workspace.settings)) if known else {}
+    return of_all(spec, trials.with_cost(known, Rates.of(workspace.settings)), workspace.settings.cluster.most) if known else {}
 
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
