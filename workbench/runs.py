@@ -246,15 +246,32 @@ class Run:
         error.add_note(failure.get("traceback", ""))
         raise error
 
-    def stop(self) -> None:
-        """Ask it to stop at its next safe point; a run that no driver took yet stops at once."""
+    def stop(self, *, now: bool = False) -> None:
+        """Ask it to stop at its next safe point; a run that no driver took yet stops at once.
+
+        Parameters
+        ----------
+        now : end the ranks of a training wherever they are, at the cost of what ``at_stake`` says: for a step, a measure or an export
+            that takes too long, also of one that is stopping already. Runs of other words stop as they would without.
+
+        Examples
+        --------
+        >>> run.stop(now=True)  # doctest: +SKIP
+        """
         journal = Journal(self.workspace)
         entry = self.entry
         if entry.state == "queued" and entry.attempt == 0:
             journal.move(self.id, "stopped")
         elif entry.state not in ENDED:
-            journal.move(self.id, "stopping")
+            (journal.hurry if now else lambda run: journal.move(run, "stopping"))(self.id)
             self.recover()
+
+    @property
+    def at_stake(self) -> str | None:
+        """What ``stop(now=True)`` costs, in words; None where it would do no more than ``stop`` does."""
+        entry = self.entry
+        cost = getattr(driver.runner(entry.word)[0], "at_stake", None)
+        return cost(self.workspace, entry) if cost and entry.state not in ENDED else None
 
     def tell(self, word: str, **values: Any) -> int:
         """Say a word to a run at work; what comes of it is a mark among its events, behind the cursor that this returns.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
 from ..errors import ClusterError, SpecError, StorageError
+from ..events import Events
 from ..registry import Registry
 from ..workspace import Workspace
 from . import devices
@@ -179,6 +180,19 @@ def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
         return None
     step = checkpoints.step_of(found[0])
     return {"step": step, "words": f"from step {step:,}"}
+
+
+def at_stake(workspace: Workspace, entry: Entry) -> str:
+    """What a run loses that ends at once, in words."""
+    if workspace.path("runs", entry.id, STUDY).exists():
+        return "the steps of its trials since the last checkpoint of each"
+    found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
+    last = Events(workspace).last(entry.id, "progress")
+    reached = int(last.data["done"]) if last is not None and last.data.get("unit") == "steps" else 0
+    if not found:
+        return f"all {reached:,} steps: there is no checkpoint yet" if reached else "nothing: no step is made yet"
+    step = checkpoints.step_of(found[0])
+    return f"{max(0, reached - step):,} steps since the checkpoint of step {step:,}, and the one at work"
 
 
 def _not_for_others(said: str) -> None:

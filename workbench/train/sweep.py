@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..driver import RunContext
 
 LOOK_SECONDS = 0.3
+STOP_SECONDS = 60.0
+"""Seconds that a sweep which ends waits for its trials to stop."""
 MOST_FAILED = 3
 """Trials that fail one after another from the first on, after which a sweep is given up: its spec is at fault."""
 
@@ -107,10 +109,15 @@ class _Trials:
     def stop(self) -> None:
         """Stop the trials at work; a sweep that is resumed resumes them."""
         for one in self.working:
-            one.run.stop()
+            one.run.stop(now=self.run.ending.is_set())
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(one.run.state not in ENDED for one in self.working) and time.monotonic() < deadline:
+            if self.run.ending.wait(LOOK_SECONDS):  # asked for meanwhile
+                for one in self.working:
+                    one.run.stop(now=True)
+                    with contextlib.suppress(TimeoutError):
+                        one.run.wait(STOP_SECONDS, check=False)
         for one in self.working:
-            with contextlib.suppress(TimeoutError):
-                one.run.wait(60, check=False)
             self._count(one.trial.number, one.trial.user_attrs)
         self.meter.count(self.spent.values())
         self.meter.keep()
