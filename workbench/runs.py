@@ -23,7 +23,7 @@ from .workspace import Workspace
 
 
 def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None, *, again: bool = False,
-           place: Place | None = None) -> Run:
+           place: Place | None = None, part_of: str | None = None) -> Run:
     """Record a run of a spec and start its driver; returns at once.
 
     Parameters
@@ -31,6 +31,7 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     spec : path, YAML text, mapping or spec object.
     again : repeat the work even where a run of the same spec on the same inputs is done.
     place : where the driver lives; none: as the word wants it. ``here`` runs it in this process and returns when it ended.
+    part_of : id of the run on whose behalf it is asked for, a sweep of which it is a trial.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     if step:
         journal.events.append(step, "mark", name="submitted", run=entry.id, found=found)
     if not found:
+        if part_of:
+            journal.events.append(entry.id, "mark", name="part", of=part_of)
         if again:
             journal.events.append(entry.id, "mark", name="afresh")  # nothing of an earlier run of the same is taken up
         driver.start(workspace, entry)

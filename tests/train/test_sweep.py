@@ -11,6 +11,7 @@ import pytest
 from workbench import cluster, runs
 from workbench.errors import SpecError
 from workbench.model import Model
+from workbench.tracking import EXPERIMENT, connect
 from workbench.train.cost import spent
 from workbench.train.spec import Sweep, TrainSpec
 from workbench.train.trials import Study, size
@@ -38,6 +39,11 @@ def test_a_grid_tries_every_combination_side_by_side_and_registers_the_best(live
     model, best = Model.open("swept", live), run.result["best"]
     assert model.manifest["sweep"]["best"] == best and model.manifest["metrics"]["bits_per_byte"] == best["value"]
     assert model.digest == runs.attach(best["run"], live).result["digest"]
+    client = connect(live)
+    records = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], f"tags.`workbench.sweep` = '{run.id}'")
+    assert {r.data.tags["workbench.run"] for r in records} == {run.id, *(r["run"] for r in rows)}
+    whole = next(r for r in records if r.data.tags["workbench.run"] == run.id)
+    assert whole.data.tags["model"] == model.reference and [f.path for f in client.list_artifacts(whole.info.run_id)] == ["trials.json"]
     again = runs.submit(spec | {"name": "swept", "clip": 1.0}, live)
     assert again.id == run.id  # the same sweep is done
 

@@ -74,6 +74,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         watchers.insert(5, callbacks.Before(control))
     lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
+    control.fares(last=True)
     curves.again()
     held_out.again()
     if copies is not None:

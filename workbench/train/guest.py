@@ -326,6 +326,7 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                          num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
+    control.fares(last=True)
     curves.again()
     held_out.again()
     curves.flush()

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
     from ..driver import RunContext
     from ..journal import Entry
+    from ..tracking import Tracker
     from .plan import Plan
     from .ranks.gang import Gang
 
 DRY_RUN = "workbench.train.fit:dry_run"
 PROMPTS = 3
 """Beginnings that a model continues as it learns, where its spec names none."""
+SWEEP = "workbench.sweep"
+"""MLflow's tag of a sweep and of its trials: the sweep's run."""
 HELD_OUT = {"bits_per_byte": "held_out_bytes"}
 """What the weight of a measure is called in a model's metrics."""
 
@@ -78,9 +81,9 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     if spec.sweep is not None:
         from .sweep import sweep
 
-        return sweep(spec, run)
+        with _tracked(spec, run, {SWEEP: run.id}) as tracker:
+            return sweep(spec, run, tracker)
     from ..runs import Run
-    from ..tracking import Tracker
     from .plan import planned
     from .ranks.gang import Gang
     from .recorder import Recorder
@@ -101,13 +104,14 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             "world": spec.hardware.ranks, "group": True, **made.told(), "keep": spec.keep.model_dump(), "start": spec.start,
             "branch": branched_at(run.inputs, plan.steps), "directory": str(run.directory),
             "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
-        tags = {"dataset": dataset.reference} if dataset else {}
-        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags,
-                     say=lambda text: run.log(text, "warning")) as tracker:
+        tags = ({"dataset": dataset.reference} if dataset else {}) | _part_of(run)
+        with _tracked(spec, run, tags) as tracker:
             recorder = Recorder(run, tracker, told)
-            reached = train(gang, told, recorder, run)
-            if reached["value"] is not None:  # a module of one's own may measure nothing
-                recorder.end(reached["value"])
+            try:
+                reached = train(gang, told, recorder, run)
+                recorder.end(reached["value"])  # None: a module of one's own may measure nothing
+            finally:
+                recorder.close(logs)
             metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
                        plan.measure: reached["value"], **reached.get("beside", {}), **_gain(recorder.before(), reached["windows"], plan),
                        HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
@@ -219,6 +223,20 @@ def _most(spec: TrainSpec) -> int | None:
 def notes_of(made: Any) -> list[str]:
     """What a material says of itself once it is made, in sentences."""
     return made.notes() if hasattr(made, "notes") else []
+
+
+def _tracked(spec: TrainSpec, run: RunContext, tags: dict[str, str]) -> Tracker:
+    """The run's record in MLflow."""
+    from ..tracking import Tracker
+
+    return Tracker(run.workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags,
+                   say=lambda text: run.log(text, "warning"))
+
+
+def _part_of(run: RunContext) -> dict[str, str]:
+    """The tag by which a sweep's trials are found; none for a run that somebody asked for alone."""
+    parts = [e.data["of"] for e in Events(run.workspace).tail(run.id, kinds=("mark",)) if e.name == "part"]
+    return {SWEEP: parts[-1]} if parts else {}
 
 
 def _material(spec: TrainSpec):

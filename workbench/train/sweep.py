@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from ..driver import RunContext
+    from ..tracking import Tracker
 
 LOOK_SECONDS = 0.3
 STOP_SECONDS = 60.0
@@ -130,7 +132,8 @@ class _Trials:
             run.resume()
         elif run is None or run.state in ("stopped", "failed"):
             told = values if self.threads is None else {"hardware.threads": self.threads, **values}
-            run = runs.submit(changed(self.spec, told, f"{self.spec.model_name}.{digest_json(values)[:6]}"), self.run.workspace)
+            run = runs.submit(changed(self.spec, told, f"{self.spec.model_name}.{digest_json(values)[:6]}"), self.run.workspace,
+                              part_of=self.run.id)
         if known is None:  # a run that was there already has spent what it has without this sweep
             trial.set_user_attr("before", spent(run.directory))
         trial.set_user_attr("run", run.id)
@@ -167,8 +170,12 @@ class _Trials:
             self.run.mark("trial", **row)
 
 
-def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
+def sweep(spec: TrainSpec, run: RunContext, tracker: Tracker) -> dict[str, Any]:
     """Try the values of a spec's sweep; the best trial's model is registered under the spec's name.
+
+    Parameters
+    ----------
+    tracker : of the sweep; its trials have their own.
 
     Returns
     -------
@@ -183,6 +190,7 @@ def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """
     trials, whole = _Trials(spec, run), size(spec.sweep)
     trials.take_up()
+    tracker.log([])  # it is there while the trials are at work
     try:
         while trials.fill() or trials.working:
             run.check_stop()
@@ -208,6 +216,9 @@ def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             f"({sum(r['state'] == 'pruned' for r in rows)} ended early)")
     chosen = runs.attach(best["run"], run.workspace).output
     model = _registered(spec, run, chosen, best, rows)
+    tracker.text("trials.json", json.dumps(rows, indent=1))
+    tracker.end({"model": model.reference, "best": _words(best["values"]), trials.measure: f"{best['value']:.6g}"} |
+                {f"spent.{k}": f"{v:.6g}" for k, v in trials.meter.spent.items()})
     return {"model": spec.model_name, "digest": model.digest, "metrics": chosen.manifest["metrics"], "best": best, "trials": rows,
             "measure": trials.measure, "spent": {k: round(v, 6) for k, v in trials.meter.spent.items()}}
 
