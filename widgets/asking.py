@@ -141,9 +141,9 @@ class Asked:
             self._note("error", str(error))
             raise
 
-    def act_stop(self: Panel) -> None:
+    def act_stop(self: Panel, now: bool = False) -> None:
         if self.watch is not None:
-            self.watch.run.stop()
+            self.watch.run.stop(now=now)
             self.watch.entry = self.watch.run.entry
             self._refresh()
 

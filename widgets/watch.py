@@ -130,7 +130,7 @@ class Watch:
         return {"run": entry.id, "state": state, "sign": SIGNS[state], "active": entry.state not in ENDED, "progress": said(self.progress),
                 "words": self._words(state, now), "submitted": entry.submitted, "started": entry.started, "ended": entry.ended,
                 "silence": round(self.silence), "attempt": entry.attempt, "failure": failure or None, "result": entry.result,
-                "now": now, "rest": self.rest}
+                "now": now, "rest": self.rest, "stake": self.run.at_stake if entry.state == "stopping" else None}
 
     @property
     def rest(self) -> dict[str, Any] | None:

@@ -59,7 +59,8 @@ class RunContext:
         self.spec = spec_class(entry.word).load(entry.spec)
         self.directory = workspace.path("runs", entry.id)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.stopping = threading.Event()
+        self.stopping, self.ending = threading.Event(), threading.Event()
+        """set when a stop was asked; when it was asked to wait for nothing"""
         self._events, self._journal = Events(workspace), Journal(workspace)
         self._began: dict[str, tuple[float, float]] = {}
         self._said = float("-inf")
@@ -135,6 +136,11 @@ class RunContext:
     def check_stop(self) -> None:
         """Raise ``Stopped`` when a stop was asked."""
         if self.stopping.is_set():
+            raise Stopped(self.id)
+
+    def check_end(self) -> None:
+        """Raise ``Stopped`` when it was asked to end at once: for those who wait for what a stop would let come to its end."""
+        if self.ending.is_set():
             raise Stopped(self.id)
 
     def check_current(self) -> None:
@@ -220,6 +226,8 @@ def _heartbeat(journal: Journal, context: RunContext) -> Iterator[None]:
             try:
                 if journal.beat(context.id, context.attempt) == "stopping":
                     context.stopping.set()
+                    if journal.hurried(context.id):
+                        context.ending.set()
             except Superseded:
                 superseded.set()
                 context.stopping.set()

@@ -25,6 +25,9 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 }
 """From each state, the states that may follow; ``running`` again is a new attempt."""
 
+_AT_ONCE = "end at once"
+"""Among a run's words: to stop, and to wait for nothing. No driver takes it away."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
   id TEXT PRIMARY KEY, word TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, spec TEXT NOT NULL, inputs TEXT NOT NULL,
@@ -141,6 +144,8 @@ class Journal:
             # The beat says when it was asked for again: a driver has that long to take it up.
             changed = connection.execute("UPDATE runs SET state = 'queued', ended = NULL, failure = NULL, beat = ? "
                                          "WHERE id = ? AND state IN ('stopped', 'failed')", (time.time(), run_id)).rowcount
+            if changed:
+                connection.execute("DELETE FROM words WHERE run = ? AND word = ?", (run_id, _AT_ONCE))
         if changed:
             self.events.append(run_id, "state", name="queued", again=True)
         return bool(changed)
@@ -172,6 +177,14 @@ class Journal:
         self.database.execute("UPDATE runs SET beat = ? WHERE id = ? AND attempt = ?", (time.time(), run_id, attempt))
         return row["state"]
 
+    def hurry(self, run_id: str) -> None:
+        """Ask a run to stop, and to wait for nothing; holds until it is resumed."""
+        self.say(run_id, _AT_ONCE, {})
+        self.move(run_id, "stopping")
+
+    def hurried(self, run_id: str) -> bool:
+        """True where a run was asked to wait for nothing."""
+        return self.database.row("SELECT 1 FROM words WHERE run = ? AND word = ? LIMIT 1", (run_id, _AT_ONCE)) is not None
 
     def say(self, run_id: str, word: str, values: dict[str, Any]) -> None:
         """Leave a word for the driver of a run; it waits for whichever attempt comes by first."""
@@ -179,14 +192,15 @@ class Journal:
 
     def heard(self, run_id: str, attempt: int) -> list[tuple[str, dict[str, Any]]]:
         """The words that wait for a driver, in order, taken away for it; none for an attempt that was superseded."""
-        if not self.database.row("SELECT 1 FROM words WHERE run = ? LIMIT 1", (run_id,)):
+        if not self.database.row("SELECT 1 FROM words WHERE run = ? AND word != ? LIMIT 1", (run_id, _AT_ONCE)):
             return []
         with self.database.transaction() as connection:
             row = connection.execute("SELECT attempt FROM runs WHERE id = ?", (run_id,)).fetchone()
             if row is None or row["attempt"] != attempt:
                 return []
-            rows = connection.execute("SELECT word, data FROM words WHERE run = ? ORDER BY seq", (run_id,)).fetchall()
-            connection.execute("DELETE FROM words WHERE run = ?", (run_id,))
+            these = (run_id, _AT_ONCE)
+            rows = connection.execute("SELECT word, data FROM words WHERE run = ? AND word != ? ORDER BY seq", these).fetchall()
+            connection.execute("DELETE FROM words WHERE run = ? AND word != ?", these)
         return [(r["word"], json.loads(r["data"])) for r in rows]
 
 

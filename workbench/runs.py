@@ -23,7 +23,7 @@ from .workspace import Workspace
 
 
 def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None, *, again: bool = False,
-           place: Place | None = None) -> Run:
+           place: Place | None = None, part_of: str | None = None) -> Run:
     """Record a run of a spec and start its driver; returns at once.
 
     Parameters
@@ -31,6 +31,7 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     spec : path, YAML text, mapping or spec object.
     again : repeat the work even where a run of the same spec on the same inputs is done.
     place : where the driver lives; none: as the word wants it. ``here`` runs it in this process and returns when it ended.
+    part_of : id of the run on whose behalf it is asked for, a sweep of which it is a trial.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def submit(spec: object, workspace: Workspace | str | os.PathLike | None = None,
     if step:
         journal.events.append(step, "mark", name="submitted", run=entry.id, found=found)
     if not found:
+        if part_of:
+            journal.events.append(entry.id, "mark", name="part", of=part_of)
         if again:
             journal.events.append(entry.id, "mark", name="afresh")  # nothing of an earlier run of the same is taken up
         driver.start(workspace, entry)
@@ -246,15 +249,32 @@ class Run:
         error.add_note(failure.get("traceback", ""))
         raise error
 
-    def stop(self) -> None:
-        """Ask it to stop at its next safe point; a run that no driver took yet stops at once."""
+    def stop(self, *, now: bool = False) -> None:
+        """Ask it to stop at its next safe point; a run that no driver took yet stops at once.
+
+        Parameters
+        ----------
+        now : end the ranks of a training wherever they are, at the cost of what ``at_stake`` says: for a step, a measure or an export
+            that takes too long, also of one that is stopping already. Runs of other words stop as they would without.
+
+        Examples
+        --------
+        >>> run.stop(now=True)  # doctest: +SKIP
+        """
         journal = Journal(self.workspace)
         entry = self.entry
         if entry.state == "queued" and entry.attempt == 0:
             journal.move(self.id, "stopped")
         elif entry.state not in ENDED:
-            journal.move(self.id, "stopping")
+            (journal.hurry if now else lambda run: journal.move(run, "stopping"))(self.id)
             self.recover()
+
+    @property
+    def at_stake(self) -> str | None:
+        """What ``stop(now=True)`` costs, in words; None where it would do no more than ``stop`` does."""
+        entry = self.entry
+        cost = getattr(driver.runner(entry.word)[0], "at_stake", None)
+        return cost(self.workspace, entry) if cost and entry.state not in ENDED else None
 
     def tell(self, word: str, **values: Any) -> int:
         """Say a word to a run at work; what comes of it is a mark among its events, behind the cursor that this returns.

@@ -25,6 +25,8 @@ STALL = 60.0
 """Seconds without an answer after which MLflow counts as down."""
 AGAIN = 10.0
 """Seconds between tries where it is."""
+FIGURES = ("cpu", "memory", "gpu_memory", "step_seconds", "wait_seconds", "blocked_seconds")
+"""Of what ranks tell of themselves: shares of a core, bytes, and the seconds of a step with those that wait for data and for ranks."""
 MOST_METRICS = 1000
 """Metrics that MLflow takes in one request."""
 PATIENCE = 120.0
@@ -252,12 +254,27 @@ def catch_up(workspace: Workspace) -> int:
 
 
 def points_of(workspace: Workspace, run_id: str) -> list[tuple[str, int, float, float]]:
-    """All points of a run's events, as ``Tracker.log`` takes them."""
+    """All points of a run's events, as ``Tracker.log`` takes them, and the figures of its verdicts."""
     events, found, after = Events(workspace), [], 0
-    while batch := events.tail(run_id, after=after, kinds=("point",)):
-        found += [(e.name, e.step, e.value, e.at) for e in batch if e.name is not None and e.step is not None and e.value is not None]
+    while batch := events.tail(run_id, after=after, kinds=("point", "mark")):
+        for event in batch:
+            if event.kind == "mark" and event.name == "verdict" and "ranks" in event.data:
+                found += figures(event.data["ranks"], event.step or 0, event.at)
+            elif event.kind == "point" and event.name is not None and event.step is not None and event.value is not None:
+                found.append((event.name, event.step, event.value, event.at))
         after = batch[-1].seq
     return found
+
+
+def figures(ranks: Iterable[Mapping[str, Any]], step: int, at: float) -> list[tuple[str, int, float, float]]:
+    """How each rank fares as points, ``rank_0/cpu`` and others of ``FIGURES``.
+
+    Examples
+    --------
+    >>> figures([{"rank": 0, "cpu": 0.9, "memory": 5e8, "memory_limit": 8e9}], 40, 1e9)
+    [('rank_0/cpu', 40, 0.9, 1000000000.0), ('rank_0/memory', 40, 500000000.0, 1000000000.0)]
+    """
+    return [(f"rank_{r['rank']}/{name}", step, float(r[name]), at) for r in ranks for name in FIGURES if r.get(name) is not None]
 
 
 def connect(workspace: Workspace) -> MlflowClient:

@@ -135,9 +135,11 @@ def test_the_rule_says_which_stay(tmp_path):
         saving.save(STATE, tmp_path, step, measure=value, keep={"last": 2, "best": 1, "every": 30})
     assert [r["step"] for r in checkpoints.table(tmp_path)] == [60, 50, 30, 20]
     assert [r["measure"] for r in checkpoints.table(tmp_path)] == [2.5, None, None, 1.0]
-    assert checkpoints.prune(tmp_path, last=0, best=1) == [20]
-    copied = checkpoints.copy(checkpoints.path_of(tmp_path, 20), tmp_path / "other")
-    checkpoints.remove(checkpoints.path_of(tmp_path, 20))
+    checkpoints.measured(checkpoints.path_of(tmp_path, 30), 1.0)  # known only afterwards; of equals the later is kept
+    assert checkpoints.verify(checkpoints.path_of(tmp_path, 30))["measure"] == 1.0
+    assert checkpoints.prune(tmp_path, last=0, best=2) == [30, 20] and checkpoints.prune(tmp_path, last=0, best=1) == [30]
+    copied = checkpoints.copy(checkpoints.path_of(tmp_path, 30), tmp_path / "other")
+    checkpoints.remove(checkpoints.path_of(tmp_path, 30))
     assert checkpoints.listed(tmp_path) == [] and torch.equal(shards.load(copied)["state_dict"]["w"], STATE["state_dict"]["w"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other"]
 

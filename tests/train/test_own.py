@@ -8,10 +8,13 @@ import os
 import signal
 from pydoc_data.topics import topics
 
+import psutil
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from workbench import runs
+from workbench.cli.app import app
 from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
 from workbench.model import Model, load_weights
 from workbench.train.state import checkpoints
@@ -51,13 +54,13 @@ class Line(pl.LightningModule):
     Where it is told of a file, steps behind the twentieth are slow until that is there.
     """
 
-    def __init__(self, rate=0.01, gate=None):
+    def __init__(self, rate=0.01, gate=None, most=0.3):
         super().__init__()
         self.save_hyperparameters()
         self.net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Dropout(0.1), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 1))
 
     def training_step(self, batch, index):
-        enough = time.monotonic() + 0.3
+        enough = time.monotonic() + self.hparams.most
         while self.hparams.gate and self.global_step > 20 and not pathlib.Path(self.hparams.gate).exists() and time.monotonic() < enough:
             time.sleep(0.01)
         x, y = batch
@@ -197,8 +200,8 @@ def ended(run: runs.Run) -> runs.Run:
 
 @pytest.fixture(scope="module")
 def whole(nets):
-    """Three epochs of the line, undisturbed."""
-    return runs.run(spec("nets:Line", epochs=3), nets)
+    """Three epochs of the line, undisturbed; its two best checkpoints stay."""
+    return runs.run(spec("nets:Line", epochs=3, keep={"best": 2}), nets)
 
 
 def test_a_stock_example_of_lightnings_own_runs_unchanged(nets):
@@ -228,7 +231,9 @@ def test_what_it_logs_are_points_and_its_validation_loss_is_the_measure(whole):
     assert [s for s, _ in whole.curve("loss")] == list(range(1, 40))
     assert len(whole.curve("seen")) == 39
     held_out = dict(whole.curve("val_loss"))
-    assert whole.result["metrics"]["val_loss"] == held_out[39] < held_out[13]
+    assert whole.result["metrics"]["val_loss"] == held_out[39] < held_out[26] < held_out[13]
+    rows = checkpoints.table(whole.directory / "checkpoints")  # written where Lightning measures, though the rhythm is five steps
+    assert [(r["step"], r["measure"], r["whole"]) for r in rows] == [(s, held_out[s], True) for s in (39, 26)]
     assert [round(v, 6) for v in dict(whole.curve("learning_rate")).values()][::13] == [0.01, 0.005, 0.0025]
     assert all(norm > 0 for _, norm in whole.curve("gradient_norm"))
 
@@ -271,6 +276,22 @@ def test_stopped_it_is_resumed_to_the_same_weights(whole, nets, tmp_path):
     again.wait()
     same = [load_weights(Model.open(name, nets).path / "model.safetensors") for name in ("line", "halted")]
     assert again.state == "done" and all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+
+
+def test_a_step_that_takes_too_long_is_not_waited_for_by_who_stops_now(whole, nets, tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    run = runs.submit(spec("nets:Line", epochs=3, options={"gate": str(gate), "most": 600}, name="cut"), nets)
+    next(e for e in run.follow() if e.kind == "mark" and e.name == "checkpoint" and e.step == 20)
+    ranks = [psutil.Process(r["pid"]) for e in run.events(kinds=["mark"]) if e.name == "ranks" for r in e.data["ranks"]]
+    run.stop()
+    assert "since the checkpoint of step 20" in run.at_stake and run.state == "stopping"
+    monkeypatch.chdir(nets.root)
+    assert "stopped" in CliRunner().invoke(app, ["stop", run.id, "--now"]).output
+    assert run.state == "stopped" and run.at_stake is None and run.rest["step"] == 20 and not psutil.wait_procs(ranks, timeout=30)[1]
+    gate.touch()
+    run.resume().wait()
+    same = [load_weights(Model.open(name, nets).path / "model.safetensors") for name in ("line", "cut")]
+    assert run.state == "done" and all(torch.equal(same[0][k], same[1][k]) for k in same[0])
 
 
 def test_two_optimizers_stepped_by_hand(nets):

@@ -93,6 +93,15 @@ def test_mlflow_holds_the_same_curves_and_the_samples(undisturbed, live):
     assert record.info.status == "FINISHED" and record.data.params["model.size"] == "100K"
     assert record.data.tags["model"] == undisturbed.output.reference
     assert [f.path for f in client.list_artifacts(record.info.run_id, "samples")] == ["samples/000000.txt", "samples/000150.txt"]
+    for rank in (0, 1):  # as the last verdict told it
+        figures = undisturbed.events(kinds=["mark"])
+        figures = [e for e in figures if e.name == "verdict"][-1].data["ranks"][rank]
+        for name in ("cpu", "memory", "step_seconds", "wait_seconds"):
+            assert client.get_metric_history(record.info.run_id, f"rank_{rank}/{name}")[-1].value == pytest.approx(figures[name])
+    assert [f.path for f in client.list_artifacts(record.info.run_id, "logs")] == ["logs/rank-0.log", "logs/rank-1.log"]
+    assert float(record.data.tags["estimate.seconds"]) == pytest.approx(marks(undisturbed, "estimate")[0]["seconds"], rel=1e-4)
+    assert float(record.data.tags["spent.hours"]) == pytest.approx(undisturbed.result["metrics"]["hours"], abs=1e-6)
+    assert record.data.tags["verdict"] == marks(undisturbed, "verdict")[-1]["words"]
 
 
 def test_ranks_live_in_different_dask_workers_and_read_different_data(live, small):

@@ -222,8 +222,12 @@ def test_a_run_at_work_is_judged_and_hears_what_the_page_says(panel):
     log = page.ask("ranklog", rank=0)[0]["value"]
     assert log["ranks"] == [0] and log["path"] == "logs/rank-0.log"
     assert page.ask("ranklog", rank="../../workbench")[0].get("error") or not page.ask("ranklog", rank=7)[0]["value"]["text"]
+    stakes = []
+    train.observe(lambda change: stakes.append(change["new"]["stake"]), "status")
     page.ask("stop")
+    page.ask("stop", now=True)
     until(lambda: train.status["state"] == "stopped")
+    assert any("since the checkpoint of step" in s or "no checkpoint yet" in s for s in stakes if s) and stakes[-1] is None
     assert "has ended" in page.ask("tell", word="pause")[0]["error"]
 
 

@@ -61,7 +61,7 @@ function makeButtons(ctx, tabs) {
   // Beside a run that can go on, to run again means from the beginning.
   const over = button(`${verb} again`, () => start(true), { class: "wbp-button wbp-over", title: "From the beginning" });
   const resume = button("Resume", () => { tabs.pick("live"); ctx.tell("resume"); }, { class: "wbp-button wbp-primary wbp-resume" });
-  const stop = button("Stop", () => ctx.tell("stop"), { class: "wbp-button wbp-stop" });
+  const stop = button("Stop", () => ctx.tell("stop", ctx.get("status").state === "stopping" ? { now: true } : {}), { class: "wbp-button wbp-stop" });
   const undo = button("↶", () => ctx.tell("undo"), { class: "wbp-button wbp-icon", title: "Undo", "aria-label": "Undo" });
   const redo = button("↷", () => ctx.tell("redo"), { class: "wbp-button wbp-icon", title: "Redo", "aria-label": "Redo" });
   const plan = h("span", { class: "wbp-plan wbp-muted" });
@@ -84,7 +84,10 @@ function makeButtons(ctx, tabs) {
     over.hidden = !rest || status.edited; over.disabled = !edit.valid || ctx.panel.readonly;
     run.disabled = !edit.valid || ctx.panel.readonly;
     run.title = edit.valid ? "" : "The spec does not hold yet";
-    stop.hidden = !status.active; stop.disabled = status.state === "stopping" || ctx.panel.readonly;
+    // What stops at its next safe point may take long to get there: to wait no longer costs what its title says.
+    const sooner = status.state === "stopping" && status.stake;
+    stop.textContent = sooner ? "Stop now" : "Stop"; stop.title = sooner ? clean(`Ends it at once, without a checkpoint. Lost: ${status.stake}`) : "";
+    stop.hidden = !status.active; stop.disabled = (status.state === "stopping" && !sooner) || ctx.panel.readonly;
     const editing = tabs.now() === "spec" || tabs.now() === "code";
     undo.hidden = redo.hidden = !editing;
     undo.disabled = !edit.undo || ctx.panel.readonly; redo.disabled = !edit.redo || ctx.panel.readonly;

@@ -57,7 +57,7 @@ def follow(run: Run, *, silent: bool = False, after: int = 0) -> Left:
             if choice == "stop":
                 stopping = True
                 run.stop()
-                tell(f"stopping {run.id} at its next safe point (Ctrl-C leaves it to that)")
+                tell(f"stopping {run.id} at its next safe point (Ctrl-C leaves it to that; without waiting: workbench stop {run.id} --now)")
             view = Bars()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import Detach, Json, examples
 from .screen import print_facts, print_json, print_table, say
+from .screen import tell as tell_person
 
 if TYPE_CHECKING:
     from ..runs import Run
@@ -69,8 +71,10 @@ def attach(run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id
 
 
 def stop(what: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Runs by id, endpoints or monitors by name.")],
+         now: Annotated[bool, typer.Option("--now", help="End the ranks of a training wherever they are: what was made since its last "
+                                                         "checkpoint is lost. All else stops as without.")] = False,
          as_json: Json = False) -> None:
-    """Stop runs, endpoints and monitors."""
+    """Stop runs, endpoints and monitors: a training behind its next step, at a checkpoint, from which it can be resumed."""
     from ..workspace import Workspace
 
     workspace = Workspace.find()
@@ -78,8 +82,11 @@ def stop(what: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Runs
     said = []
     for kind, thing in found:
         if kind == "run":
-            thing.stop()
-            thing.wait(30, check=False)
+            thing.stop(now=now)
+            with contextlib.suppress(TimeoutError):
+                thing.wait(30, check=False)
+            if thing.state == "stopping" and not now and (cost := thing.at_stake):
+                tell_person(f"{thing.id} is in a long step still. At once, losing {cost}: workbench stop {thing.id} --now")
             said.append({"kind": kind, "name": thing.id, "state": thing.state})
         elif kind == "endpoint":
             name = thing.document["name"]

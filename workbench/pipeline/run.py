@@ -168,7 +168,7 @@ class _Driver:
 
         for mark in self._submitted(outcome):
             if not mark.data.get("found"):
-                Run(self.run.workspace, mark.data["run"]).stop()
+                Run(self.run.workspace, mark.data["run"]).stop(now=self.run.ending.is_set())
 
     def _begin(self, outcome: Outcome) -> None:
         step, workspace = outcome.step, self.run.workspace

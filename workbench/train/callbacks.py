@@ -177,11 +177,12 @@ class HeldOut(pl.Callback):
     def __init__(self, control: Control):
         self.control, self.said = control, False
         self.recent: list[list[float]] = []
+        self.final: list[float] = []
 
     @property
     def last(self) -> list[float]:
         """Step and value of the last one; empty before there is one."""
-        return self.recent[-1] if self.recent else []
+        return self.final or (self.recent[-1] if self.recent else [])
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         self.again()
@@ -204,6 +205,9 @@ class HeldOut(pl.Callback):
             self.add(module.plan, trainer.global_step, value)
             if self.control.rank == 0:
                 self.control.send("held-out", step=trainer.global_step, value=value, beside=dict(getattr(module, "beside", {})))
+        elif trainer.global_step == module.plan["steps"] and _whole(module, index) and (module.plan.get("keep") or {}).get("best"):
+            # For its checkpoint alone, beside the others': the curve ends with the measure of the whole split.
+            self.final = [trainer.global_step, module.held_out(module.WINDOWS)]
 
     def state_dict(self) -> dict[str, Any]:
         return {"recent": self.recent}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -85,6 +86,14 @@ def refuse_unpriced(spec: TrainSpec, settings: Settings) -> None:
                             "under [prices] kwh, core or gpu (an hour of one)")
 
 
+def spent(folder: Path) -> dict[str, float]:
+    """What the run of a directory has spent, as far as it is written down: ``hours``, ``kwh``, ``money``."""
+    try:
+        return json.loads((folder / SPENT).read_text())["spent"]
+    except (OSError, ValueError, KeyError):
+        return {"hours": 0.0, "kwh": 0.0, "money": 0.0}
+
+
 class Meter:
     """Counts what a run spends, also over restarts of its driver; a budget counts from where the run was last resumed.
 
@@ -95,13 +104,9 @@ class Meter:
 
     def __init__(self, folder: Path, rates: Rates, budget: Budget | None):
         self.file, self.rates, self.budget = folder / SPENT, rates, budget
-        self.spent = {"hours": 0.0, "kwh": 0.0, "money": 0.0}
-        self.base = dict(self.spent)
-        try:
-            found = json.loads(self.file.read_text())
-            self.spent, self.base = found["spent"], found["base"]
-        except (OSError, ValueError, KeyError):
-            pass
+        self.spent, self.base = spent(folder), {"hours": 0.0, "kwh": 0.0, "money": 0.0}
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            self.base = json.loads(self.file.read_text())["base"]
         self._at: float | None = None
         self._kept = time.monotonic()
 
@@ -117,6 +122,13 @@ class Meter:
         self.spent = {"hours": self.spent["hours"] + passed / 3600, "kwh": self.spent["kwh"] + made["kwh"],
                       "money": self.spent["money"] + (made["money"] or 0.0)}
         if now - self._kept > KEEP_SECONDS:
+            self.keep()
+
+    def count(self, parts: Iterable[Mapping[str, float]]) -> None:
+        """What the parts of a run have spent, runs of their own, is what it has spent."""
+        parts = list(parts)
+        self.spent = {name: sum(p[name] for p in parts) for name in self.spent}
+        if time.monotonic() - self._kept > KEEP_SECONDS:
             self.keep()
 
     def over(self) -> str | None:

@@ -220,4 +220,6 @@ def remembered(workspace: Workspace, spec: TrainSpec, plan: Plan) -> dict[str, A
 def _file(workspace: Workspace, spec: TrainSpec, sequences: int) -> Path:
     cost = [spec.objective.model_dump(), spec.model.model_dump(), sequences, spec.batch.accumulate,
             spec.hardware.model_dump(exclude={"hang_seconds"}), spec.optimizer or spec.objective.OPTIMIZER]
+    if spec.sweep is not None and spec.hardware.threads is None:  # a trial leaves cores to those beside it
+        cost.append("beside others")
     return workspace.path("cache", "estimates", f"train-{digest_json(cost)[:20]}.json")

@@ -78,6 +78,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
         watchers.insert(-1, callbacks.FirstSteps(control, module))
     lightning = trainer(module, strategy(plan, control.world), watchers)
     lightning.fit(module, ckpt_path=plan["checkpoint"], weights_only=True)
+    control.fares(last=True)
     curves.again()
     held_out.again()
     if copies is not None:

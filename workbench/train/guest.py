@@ -299,6 +299,19 @@ class HeldOut(callbacks.HeldOut):
             self.control.send("held-out", step=trainer.global_step, value=self.last[1])
 
 
+class Guarded(Keeper):
+    """Where the best are kept: a checkpoint before each validation, which bears its measure once that is known."""
+
+    def measured_with(self, trainer: pl.Trainer) -> bool:
+        loop = trainer.fit_loop  # what Lightning asks behind this hook, to begin a validation; private, and a test holds it to that
+        return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        value = None if trainer.sanity_checking else self._measure_of(trainer.global_step)
+        if self.best and value is not None and self.reached == trainer.global_step:
+            self.saver.measured(trainer.global_step, value)
+
+
 class Last(pl.Callback):
     """A validation behind the last step: where steps end a training within an epoch, Lightning makes one only for who stops it."""
 
@@ -342,9 +355,9 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
     begin = time.monotonic()
     control.vitals = watching = Vitals(own)
     curves, held_out = Curves(control, own), HeldOut(control, own)
-    keeper = Keeper(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
-                    every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
-                    before=curves.flush)
+    keeper = Guarded(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
+                      every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
+                      before=curves.flush)
     asked = [Changes(control, plan), live.Profile(control, Path(plan["directory"]) / "profile")]
     watchers = [callbacks.Freeze(control), *asked, curves, watching, held_out, Another(own), keeper, Last()]
     if plan["checkpoint"] is None:  # a trial would change what is not ours to put back
@@ -356,6 +369,7 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
                       num_sanity_val_steps=before, default_root_dir=plan["directory"], **own.limits())
     quiet(trainer)
     trainer.fit(own.module, datamodule=own.data, ckpt_path=plan["checkpoint"], weights_only=True if plan["checkpoint"] else None)
+    control.fares(last=True)
     curves.again()
     held_out.again()
     curves.flush()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from ..driver import RunContext
 from ..errors import StorageError
 from ..storage import write_atomic
-from ..tracking import Tracker
+from ..tracking import Tracker, figures
 from . import changes, estimate
 from .cost import Meter, Rates, cost_words
 from .verdict import LastMinute
@@ -39,7 +40,8 @@ class Recorder:
         self._vitals: dict[int, dict[str, Any]] = {}
         self.meter = Meter(run.directory, Rates.of(run.workspace.settings), run.spec.budget)
         self.minute = LastMinute()
-        self._bound, self._judged = "", time.monotonic()
+        self._bound, self._words, self._judged = "", "", time.monotonic()
+        self._estimate: dict[str, Any] = {}
         self._said = 0.0
         self._lost: tuple[float, tuple[int, ...], int] | None = None
         self._before: list[list[float]] | None = None
@@ -58,8 +60,8 @@ class Recorder:
         elif kind == "sample":
             self._sample(message)
         elif kind == "vitals":
-            self._vitals[message["rank"]] = {k: v for k, v in message.items() if k not in ("kind", "token")}
-            if time.monotonic() - self._said > 0.9 and len(self._vitals) == self.plan["world"]:
+            self._vitals[message["rank"]] = {k: v for k, v in message.items() if k not in ("kind", "token", "last")}
+            if (message.get("last") or time.monotonic() - self._said > 0.9) and len(self._vitals) == self.plan["world"]:
                 self._fares([self._vitals[r] for r in sorted(self._vitals)])
                 self._vitals = {}
         elif kind == "skipped":
@@ -95,10 +97,17 @@ class Recorder:
         self.meter.add(ranks)
         self.minute.add(self._said, ranks)
         self.run.vitals(ranks)
+        if self._said - self._judged > (VERDICT_SECONDS if self._bound else 2):
+            self._judge()
+
+    def _judge(self) -> None:
+        """Say what bounds the training, once that can be said."""
         found = self.minute.verdict()
-        if found and self._said - self._judged > (VERDICT_SECONDS if self._bound else 2):
-            self._bound, self._judged = found["bound"], self._said
-            self.run.mark("verdict", **found, spent=self.meter.spent)
+        if found:
+            at = time.time()
+            self._bound, self._judged, self._words = found["bound"], time.monotonic(), found["words"]
+            self.run.mark("verdict", step=self.step, at=at, **found, spent=self.meter.spent)
+            self.tracker.log(figures(found["ranks"], self.step, at))
 
     def before(self) -> list[list[float]] | None:
         """Amount and weight of held-out parts before the first step, once they are known."""
@@ -156,15 +165,26 @@ class Recorder:
         estimate.remember(self.run.workspace, self.run.spec, self.plan, whole)
         whole = estimate.with_cost(whole, self.meter.rates)
         self.run.mark("estimate", **whole)
+        self._estimate = whole
         self.run.log(f"will take about {in_words(whole['seconds'])} and {whole['memory'] / 1e9:.1f} GB: "
                      f"{whole['steps']:,} steps of {whole['step_seconds'] * 1000:.0f} ms, {whole['tokens']:,} {self.plan['unit']}; "
                      f"{cost_words(whole, self.meter.rates.currency)}" + (", by its first steps" if whole.get("of") else ""))
         if whole.get("short"):
             self.run.log(whole["short"], "warning")
 
-    def end(self, value: float) -> None:
-        """The measure of the whole validation split, as the curve's last point."""
-        self._points([(self.plan["measure"], self.plan["steps"], value)])
+    def end(self, value: float | None) -> None:
+        """The measure of the whole validation split, as the curve's last point (none where nothing is measured), and the last verdict."""
+        if value is not None:
+            self._points([(self.plan["measure"], self.plan["steps"], value)])
+        self._judge()
+
+    def close(self, logs: Path) -> None:
+        """However it ended: what it was to take and has taken, and what its ranks wrote, among what MLflow holds of it."""
+        tags = {f"estimate.{k}": self._estimate[k] for k in ("seconds", "memory", "kwh", "money") if self._estimate.get(k) is not None}
+        tags |= {f"spent.{k}": v for k, v in self.meter.spent.items()} | ({"verdict": self._words} if self._words else {})
+        self.tracker.end({k: v if isinstance(v, str) else f"{v:.6g}" for k, v in tags.items()})
+        for file in sorted(logs.glob("rank-*.log")):
+            self.tracker.file(file, "logs")
 
     def _steps(self, rows: list[list[float]], again: bool) -> None:
         points = []

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..driver import Stopped
 from ..errors import StorageError
 from ..journal import ENDED, Journal
 from . import changes
@@ -54,8 +55,14 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             asked = told | {"checkpoint": str(path) if path else None, "before": recorder.before() is None,
                             "changes": changes.of(run)}
             results = gang.call(FIT, asked, stop=_Ends(run, recorder), words=words, grow=gang.maximum > told["world"],
-                                patience=told.get("hang_seconds", HANG), on_message=recorder.take,
+                                patience=told.get("hang_seconds", HANG), check=run.check_end, on_message=recorder.take,
                                 known=lambda: recorder.step)
+        except Stopped:
+            recorder.meter.keep()
+            left = checkpoints.listed(folder)
+            run.log(f"ended at once in step {recorder.step + 1:,}: workbench resume {run.id} goes on from " + (
+                f"step {checkpoints.step_of(left[0]):,}" if left else "the beginning"), "warning")
+            raise
         except RankLost as lost:
             run.check_current()
             recorder.lost(str(lost), lost.ranks)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dataset import Dataset
 from ..errors import ClusterError, SpecError, StorageError
+from ..events import Events
 from ..registry import Registry
 from ..workspace import Workspace
 from . import devices
@@ -20,19 +21,22 @@ from .ranks.agreement import accepted  # noqa: F401 - what ``Run.tell`` asks for
 from .spec import TrainSpec
 from .state import checkpoints
 from .state.branch import branched, branched_at
-from .trials import STUDY, refuse_values
+from .trials import STUDY, of_all, refuse_values
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from ..driver import RunContext
     from ..journal import Entry
+    from ..tracking import Tracker
     from .plan import Plan
     from .ranks.gang import Gang
 
 DRY_RUN = "workbench.train.fit:dry_run"
 PROMPTS = 3
 """Beginnings that a model continues as it learns, where its spec names none."""
+SWEEP = "workbench.sweep"
+"""MLflow's tag of a sweep and of its trials: the sweep's run."""
 HELD_OUT = {"bits_per_byte": "held_out_bytes"}
 """What the weight of a measure is called in a model's metrics."""
 
@@ -77,9 +81,9 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     if spec.sweep is not None:
         from .sweep import sweep
 
-        return sweep(spec, run)
+        with _tracked(spec, run, {SWEEP: run.id}) as tracker:
+            return sweep(spec, run, tracker)
     from ..runs import Run
-    from ..tracking import Tracker
     from .plan import planned
     from .ranks.gang import Gang
     from .recorder import Recorder
@@ -100,13 +104,14 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             "world": spec.hardware.ranks, "group": True, **made.told(), "keep": spec.keep.model_dump(), "start": spec.start,
             "branch": branched_at(run.inputs, plan.steps), "directory": str(run.directory),
             "checkpoints": str(run.directory / "checkpoints"), "out": str(run.directory / "model")}
-        tags = {"dataset": dataset.reference} if dataset else {}
-        with Tracker(workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags,
-                     say=lambda text: run.log(text, "warning")) as tracker:
+        tags = ({"dataset": dataset.reference} if dataset else {}) | _part_of(run)
+        with _tracked(spec, run, tags) as tracker:
             recorder = Recorder(run, tracker, told)
-            reached = train(gang, told, recorder, run)
-            if reached["value"] is not None:  # a module of one's own may measure nothing
-                recorder.end(reached["value"])
+            try:
+                reached = train(gang, told, recorder, run)
+                recorder.end(reached["value"])  # None: a module of one's own may measure nothing
+            finally:
+                recorder.close(logs)
             metrics = {plan.unit: plan.trained, "steps": plan.steps, "loss": recorder.loss, "measure": plan.measure,
                        plan.measure: reached["value"], **reached.get("beside", {}), **_gain(recorder.before(), reached["windows"], plan),
                        HELD_OUT.get(plan.measure, "held_out"): int(reached["weight"]),
@@ -121,13 +126,14 @@ def execute(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
 
 
 def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
-    """What a run would take: one trial step in each rank, on the workers that would train; remembered for specs alike.
+    """What a run would take: one trial step in each rank, on the workers that would train; remembered for specs alike. Of a sweep, what
+    all of its trials would.
 
     Returns
     -------
     dict
         ``seconds``, ``memory`` (bytes), ``step_seconds``, ``steps``, ``tokens``, ``trial_seconds`` (what finding out took),
-        ``notes``.
+        ``notes``; of a sweep also ``trials`` and ``together``.
 
     Raises
     ------
@@ -140,12 +146,14 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     from . import estimate as trials
     from .plan import planned
     from .ranks.gang import Gang
+    from .sweep import cores_a_worker
 
     read = inputs(spec, workspace)
     dataset = _dataset(workspace, read)
     name, begin = f"estimate-{uuid.uuid4().hex[:6]}", time.monotonic()
-    with Gang(cluster.connect(workspace), spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"),
-              threads=spec.hardware.threads) as gang:
+    client = cluster.connect(workspace)
+    threads = spec.hardware.threads or (cores_a_worker(client) if spec.sweep is not None else None)
+    with Gang(client, spec.hardware.ranks, run=name, attempt=1, logs=workspace.path("logs", "estimate"), threads=threads) as gang:
         gang.claim(say=_not_for_others)
         made = _made(spec, workspace, dataset, gang, read, None)
         plan = planned(spec, made.count("train"))
@@ -153,7 +161,8 @@ def estimate(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
         said = trials.whole(gang.call(DRY_RUN, told), told) | {"trial_seconds": time.monotonic() - begin}
     said = trials.with_cost(said, Rates.of(workspace.settings))
     trials.remember(workspace, spec, told, said)
-    return said | {"notes": [*plan.said, *notes_of(made), *filter(None, [said.get("short")])]}
+    notes = [*plan.said, *notes_of(made), *filter(None, [said.get("short")])]
+    return of_all(spec, said | {"notes": notes}, workspace.settings.cluster.most)
 
 
 def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
@@ -164,7 +173,7 @@ def remembered(spec: TrainSpec, workspace: Workspace) -> dict[str, Any]:
     read = inputs(spec, workspace)
     found = _material(spec).found(spec, workspace, _dataset(workspace, read), read)
     known = trials.remembered(workspace, spec, planned(spec, found.count("train"))) if found else {}
-    return trials.with_cost(known, Rates.of(workspace.settings)) if known else {}
+    return of_all(spec, trials.with_cost(known, Rates.of(workspace.settings)), workspace.settings.cluster.most) if known else {}
 
 
 def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
@@ -176,6 +185,19 @@ def kept(workspace: Workspace, entry: Entry) -> dict[str, Any] | None:
         return None
     step = checkpoints.step_of(found[0])
     return {"step": step, "words": f"from step {step:,}"}
+
+
+def at_stake(workspace: Workspace, entry: Entry) -> str:
+    """What a run loses that ends at once, in words."""
+    if workspace.path("runs", entry.id, STUDY).exists():
+        return "the steps of its trials since the last checkpoint of each"
+    found = checkpoints.listed(workspace.path("runs", entry.id, "checkpoints"))
+    last = Events(workspace).last(entry.id, "progress")
+    reached = int(last.data["done"]) if last is not None and last.data.get("unit") == "steps" else 0
+    if not found:
+        return f"all {reached:,} steps: there is no checkpoint yet" if reached else "nothing: no step is made yet"
+    step = checkpoints.step_of(found[0])
+    return f"{max(0, reached - step):,} steps since the checkpoint of step {step:,}, and the one at work"
 
 
 def _not_for_others(said: str) -> None:
@@ -202,6 +224,20 @@ def _most(spec: TrainSpec) -> int | None:
 def notes_of(made: Any) -> list[str]:
     """What a material says of itself once it is made, in sentences."""
     return made.notes() if hasattr(made, "notes") else []
+
+
+def _tracked(spec: TrainSpec, run: RunContext, tags: dict[str, str]) -> Tracker:
+    """The run's record in MLflow."""
+    from ..tracking import Tracker
+
+    return Tracker(run.workspace, run.id, spec.model_name, params=_flat(spec.to_dict()), tags=tags,
+                   say=lambda text: run.log(text, "warning"))
+
+
+def _part_of(run: RunContext) -> dict[str, str]:
+    """The tag by which a sweep's trials are found; none for a run that somebody asked for alone."""
+    parts = [e.data["of"] for e in Events(run.workspace).tail(run.id, kinds=("mark",)) if e.name == "part"]
+    return {SWEEP: parts[-1]} if parts else {}
 
 
 def _material(spec: TrainSpec):

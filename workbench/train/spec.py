@@ -96,7 +96,7 @@ class Keep(Part):
     last: int = Field(2, ge=1)
     """the newest so many: the one before the last is for when the last is damaged"""
     best: int = Field(0, ge=0)
-    """so many of those with the lowest held-out measure"""
+    """so many of those with the lowest held-out measure; a checkpoint is written at each measure then"""
     every: int | None = Field(None, ge=1)
     """those of each of so many steps"""
 
@@ -186,7 +186,7 @@ class TrainSpec(Spec):
     seed: int = Field(0, ge=0)
     hardware: Hardware = Hardware()
     budget: Budget | None = None
-    """what a run may spend; none: as much as it takes"""
+    """what a run may spend, or all trials of a sweep together; none: as much as it takes"""
     diverged: Literal["stop", "skip", "rollback"] = "stop"
     """what follows a loss or gradient that is no number: an error; the step changes nothing; or back to the last checkpoint and
     on without that step"""

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import runs
+from .. import cluster, runs
 from ..errors import RunFailedError, WorkbenchError
 from ..journal import ENDED
 from ..model import Model, write_model
 from ..storage import digest_json
+from .cost import Meter, Rates, spent
 from .objectives import KINDS
 from .spec import TrainSpec
 from .trials import Study, changed, size
 
 if TYPE_CHECKING:
     import optuna
+    from distributed import Client
 
     from ..driver import RunContext
+    from ..tracking import Tracker
 
 LOOK_SECONDS = 0.3
+STOP_SECONDS = 60.0
+"""Seconds that a sweep which ends waits for its trials to stop."""
 MOST_FAILED = 3
 """Trials that fail one after another from the first on, after which a sweep is given up: its spec is at fault."""
 
@@ -50,8 +58,10 @@ class _Trials:
         self.working: list[_Trial] = []
         self.rows: dict[int, dict[str, Any]] = {}
         self.failures: list[str] = []
+        self.meter = Meter(run.directory, Rates.of(run.workspace.settings), spec.budget)
+        self.spent: dict[int, dict[str, float]] = {}
         # Trials are gangs of their own that know nothing of their neighbours: the machine's cores are shared out here.
-        self.threads = None if spec.hardware.threads else _cores_a_worker(run)
+        self.threads = None if spec.hardware.threads else cores_a_worker(run.client or cluster.connect(run.workspace))
 
     def take_up(self) -> None:
         """Go on with what was at work when the sweep was left, and list what is done."""
@@ -59,6 +69,7 @@ class _Trials:
             if frozen.state.is_finished():
                 self._row(frozen.number, frozen.user_attrs.get("values", {}), frozen.state.name.lower(), frozen.value,
                           frozen.user_attrs.get("run"))
+                self._count(frozen.number, frozen.user_attrs)
         for trial in self.study.unfinished():
             self._begin(trial, self.study.values(trial))
 
@@ -80,6 +91,7 @@ class _Trials:
                     one.trial.report(one.curve[number][1], number)
             one.told = len(one.curve)
             state = one.run.state
+            self._count(one.trial.number, one.trial.user_attrs)
             if state in ENDED:
                 self._ended(one, state)
             else:
@@ -89,13 +101,28 @@ class _Trials:
                     one.run.stop()
                 else:
                     one.run.recover()
+        self.meter.count(self.spent.values())
+
+    def over(self) -> str | None:
+        """How the budget was spent while there is something left to do, in words."""
+        why = self.meter.over()
+        return why if why and (self.working or len(self.study.trials) < size(self.spec.sweep)) else None
 
     def stop(self) -> None:
         """Stop the trials at work; a sweep that is resumed resumes them."""
         for one in self.working:
-            one.run.stop()
+            one.run.stop(now=self.run.ending.is_set())
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(one.run.state not in ENDED for one in self.working) and time.monotonic() < deadline:
+            if self.run.ending.wait(LOOK_SECONDS):  # asked for meanwhile
+                for one in self.working:
+                    one.run.stop(now=True)
+                    with contextlib.suppress(TimeoutError):
+                        one.run.wait(STOP_SECONDS, check=False)
         for one in self.working:
-            one.run.wait(60, check=False)
+            self._count(one.trial.number, one.trial.user_attrs)
+        self.meter.count(self.spent.values())
+        self.meter.keep()
 
     def _begin(self, trial: optuna.trial.Trial, values: dict[str, Any]) -> None:
         trial.set_user_attr("values", values)
@@ -105,7 +132,10 @@ class _Trials:
             run.resume()
         elif run is None or run.state in ("stopped", "failed"):
             told = values if self.threads is None else {"hardware.threads": self.threads, **values}
-            run = runs.submit(changed(self.spec, told, f"{self.spec.model_name}.{digest_json(values)[:6]}"), self.run.workspace)
+            run = runs.submit(changed(self.spec, told, f"{self.spec.model_name}.{digest_json(values)[:6]}"), self.run.workspace,
+                              part_of=self.run.id)
+        if known is None:  # a run that was there already has spent what it has without this sweep
+            trial.set_user_attr("before", spent(run.directory))
         trial.set_user_attr("run", run.id)
         self.working.append(_Trial(trial, values, run))
         self._row(trial.number, values, "running", None, run.id)
@@ -127,6 +157,12 @@ class _Trials:
             self.run.log(f"trial {one.trial.number} ({_words(one.values)}) failed: {why}", "warning")
             self._row(one.trial.number, one.values, "failed", None, one.run.id)
 
+    def _count(self, number: int, known: Mapping[str, Any]) -> None:
+        """What a trial has spent of the sweep's budget."""
+        if known.get("run"):
+            before = known.get("before", {})
+            self.spent[number] = {k: v - before.get(k, 0.0) for k, v in spent(self.run.workspace.path("runs", known["run"])).items()}
+
     def _row(self, number: int, values: dict[str, Any], state: str, value: float | None, run: str | None) -> None:
         row = {"trial": number, "values": values, "state": state, "value": value, "run": run}
         if self.rows.get(number) != row:
@@ -134,14 +170,18 @@ class _Trials:
             self.run.mark("trial", **row)
 
 
-def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
+def sweep(spec: TrainSpec, run: RunContext, tracker: Tracker) -> dict[str, Any]:
     """Try the values of a spec's sweep; the best trial's model is registered under the spec's name.
+
+    Parameters
+    ----------
+    tracker : of the sweep; its trials have their own.
 
     Returns
     -------
     dict
         ``model``, ``digest``, ``metrics`` (the best trial's), ``best`` (its row), ``trials`` (all rows: ``trial``, ``values``,
-        ``state``: complete, pruned or failed, ``value``, ``run``).
+        ``state``: complete, pruned or failed, ``value``, ``run``), ``spent`` (by all of them).
 
     Raises
     ------
@@ -150,12 +190,15 @@ def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
     """
     trials, whole = _Trials(spec, run), size(spec.sweep)
     trials.take_up()
+    tracker.log([])  # it is there while the trials are at work
     try:
         while trials.fill() or trials.working:
             run.check_stop()
             trials.look()
             ended = [r for r in trials.rows.values() if r["state"] != "running"]
             run.progress(len(ended), whole, "trials", label="sweeping")
+            if why := trials.over():
+                _end_spent(trials, run, why, len(ended))
             if len(trials.failures) >= MOST_FAILED and len(ended) == len(trials.failures):
                 raise RunFailedError("every trial failed", where=run.id, received=trials.failures[-1],
                                      hint="Train once without the sweep to see what is wrong")
@@ -173,15 +216,25 @@ def sweep(spec: TrainSpec, run: RunContext) -> dict[str, Any]:
             f"({sum(r['state'] == 'pruned' for r in rows)} ended early)")
     chosen = runs.attach(best["run"], run.workspace).output
     model = _registered(spec, run, chosen, best, rows)
+    tracker.text("trials.json", json.dumps(rows, indent=1))
+    tracker.end({"model": model.reference, "best": _words(best["values"]), trials.measure: f"{best['value']:.6g}"} |
+                {f"spent.{k}": f"{v:.6g}" for k, v in trials.meter.spent.items()})
     return {"model": spec.model_name, "digest": model.digest, "metrics": chosen.manifest["metrics"], "best": best, "trials": rows,
-            "measure": trials.measure}
+            "measure": trials.measure, "spent": {k: round(v, 6) for k, v in trials.meter.spent.items()}}
 
 
-def _cores_a_worker(run: RunContext) -> int:
+def _end_spent(trials: _Trials, run: RunContext, why: str, ended: int) -> None:
+    """End a sweep whose budget is spent, its trials at their next step: whoever resumes it grants it once more, and them go on."""
+    trials.stop()
+    trials.meter.keep(ended=True)
+    run.log(f"{why}, {ended} of {size(trials.spec.sweep):,} trials done: workbench resume {run.id} grants it once more", "warning")
+    run.mark("budget", why=why, spent=trials.meter.spent)
+    run.stopping.set()
+    run.check_stop()
+
+
+def cores_a_worker(client: Client) -> int:
     """Cores that each worker has for itself, where every machine's are shared out among its workers."""
-    from .. import cluster
-
-    client = run.client or cluster.connect(run.workspace)
     hosts: dict[str, list[int]] = {}
     for address, cores in client.run(_cores, on_error="ignore").items():
         hosts.setdefault(address.rpartition(":")[0], []).append(cores)

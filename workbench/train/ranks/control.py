@@ -171,16 +171,20 @@ class Control:
             for look in self.looks:
                 with contextlib.suppress(Exception):
                     look()
-            vitals: dict[str, Any] = {}
-            if self.vitals is not None:
-                with contextlib.suppress(Exception):  # a heart beats on whatever can't be measured
-                    vitals = self.vitals()
             try:
                 self.send("beat", step=self.step, doing=self.doing)
-                if vitals:
-                    self.send("vitals", step=self.step, **vitals)
+                self.fares()
             except OSError:
                 os._exit(9)
+
+    def fares(self, *, last: bool = False) -> None:
+        """Say how this rank fares; ``last`` where its training is over, however short it was."""
+        vitals: dict[str, Any] = {}
+        if self.vitals is not None:
+            with contextlib.suppress(Exception):  # a heart beats on whatever can't be measured
+                vitals = self.vitals()
+        if vitals:
+            self.send("vitals", step=self.step, last=last, **vitals)
 
 
 def stacks() -> list[dict[str, str]]:

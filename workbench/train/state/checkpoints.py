@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
-from ...storage import canonical_json, digest_bytes
+from ...storage import canonical_json, digest_bytes, write_atomic
 
 VERSION = 2
 """Of what a manifest says; version 1 was a single file."""
@@ -147,6 +147,17 @@ def sealed(said: dict[str, Any]) -> bytes:
 def digest(said: Mapping[str, Any]) -> str:
     """What tells a checkpoint from all others: the digest of its manifest."""
     return digest_bytes(canonical_json(said))
+
+
+def measured(path: Path, measure: float) -> None:
+    """Let a checkpoint bear a measure that came after it was written.
+
+    Raises
+    ------
+    StorageError
+        When the manifest is not as it was written, or can't be written anew.
+    """
+    write_atomic(path / MANIFEST, sealed(manifest(path) | {"measure": measure}))
 
 
 def size_of(path: Path) -> int:

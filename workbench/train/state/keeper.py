@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ class Keeper(pl.Callback):
     every : steps between checkpoints.
     keep : which stay, as ``checkpoints.prune`` takes it.
     copies, every_copy : copies in memory, and the steps between them.
-    measure : gives step and value of the last held-out measure, or none.
+    measure : gives step and value of the last held-out measure, or none. A checkpoint bears the measure of its own step alone, and
+        where the best are kept one is written at each measure.
     branch : the step at which this run branched off from another, whose optimizer is set anew there.
     before : called before a state is taken, so that nothing waits untold in a callback.
     """
 
     def __init__(self, control: Control, folder: Path, *, every: int, keep: dict[str, Any] | None = None, copies: Copies | None = None,
-                 every_copy: int = 1, measure: Callable[[], tuple[int, float] | None] = lambda: None,
+                 every_copy: int = 1, measure: Callable[[], Sequence[float] | None] = lambda: None,
                  branch: int | None = None, before: Callable[[], None] = lambda: None):
         self.control, self.folder, self.every, self.keep = control, folder, every, keep
         self.branch = branch
@@ -67,6 +68,19 @@ class Keeper(pl.Callback):
             restore_randomness(self._own["random"])
             self._own = None
 
+    @property
+    def best(self) -> int:
+        """Checkpoints that are kept for their measure."""
+        return (self.keep or {}).get("best", 0)
+
+    def measured_with(self, trainer: pl.Trainer) -> bool:
+        """True where the step that was just made is one with a measure."""
+        return self._measure_of(trainer.global_step) is not None
+
+    def _measure_of(self, step: int) -> float | None:
+        measured = self.measure()
+        return measured[1] if measured and measured[0] == step else None
+
     def done(self) -> None:
         """Wait for the last write: for those who don't know before which step was their last."""
         if self.saver is not None:
@@ -78,7 +92,8 @@ class Keeper(pl.Callback):
             return  # within a step that takes several batches
         before, self.reached = self.reached, step
         last, stop = step >= trainer.max_steps > 0, trainer.should_stop
-        due = step // self.every > before // self.every or last or stop  # a batch may make two steps, one of each optimizer
+        due = (step // self.every > before // self.every or last or stop  # a batch may make two steps, one of each optimizer
+               or (self.best and self.measured_with(trainer)))
         copy = self.copies is not None and step // self.every_copy > before // self.every_copy and not (last or stop)
         if not due and not copy:
             return
@@ -91,8 +106,7 @@ class Keeper(pl.Callback):
                                   "since the last checkpoint")
             self.short = not taken
         if due:
-            measured = self.measure()
-            self.saver.save(state, step, steady=still, own=own, measure=measured[1] if measured else None)
+            self.saver.save(state, step, steady=still, own=own, measure=self._measure_of(step))
         if last or stop:
             self._wait(stop)
 

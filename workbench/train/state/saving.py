@@ -119,6 +119,15 @@ class Saver:
             self._staged.wait()
             self.stalled += time.perf_counter() - begin
 
+    def measured(self, step: int, measure: float) -> None:
+        """How the model of a step fared, where that is known only once its state was handed over; rank 0 waits for the write."""
+        if self.rank != 0 or not math.isfinite(measure):
+            return
+        self._idle.wait()
+        with contextlib.suppress(OSError, StorageError):  # one that could not be written was spoken of; a full disk passes
+            checkpoints.measured(checkpoints.path_of(self.folder, step), measure)
+            checkpoints.prune(self.folder, **self.keep)
+
     def wait(self) -> None:
         """Wait until what was handed over is written.
 
