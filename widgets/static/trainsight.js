@@ -2,6 +2,9 @@
 import { h, fill, button, said, clean, figure, fresh } from "./element.js";
 import { trainClips } from "./trainwork.js";
 
+// Ranks of one tensor-parallel group read the same.
+const trainRanks = (ranks) => `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
+
 // The pictures of a step, rank by rank, each with its label.
 function trainPictures(value) {
   const images = value.pictures.map((p) => h("img", { class: "wbp-train-seen", alt: clean(p.title), src: p.url }));
@@ -38,8 +41,8 @@ export function trainSight(ctx, of) {
       if (last.get(n)?.ends === "cut") parts.push(h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record goes on" }, "✂"));
     });
     const whole = sequence.trained.reduce((sum, one) => sum + one, 0);
-    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${sequence.rank} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
-      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of rank ${sequence.rank}` }, h("bdi", {}, parts)));
+    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `${trainRanks(sequence.ranks)} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
+      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of ${trainRanks(sequence.ranks)}` }, h("bdi", {}, parts)));
   }
   async function ask() {
     asked += 1;

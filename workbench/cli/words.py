@@ -231,10 +231,15 @@ def _show_batch(spec: Any, *, as_json: bool) -> None:
                         for n, text in enumerate(shown))
         origins = list(dict.fromkeys(one_line(f"{r['source']}, {r['locator']}", 100) for r in sequence["records"]))
         more = f"; and {len(origins) - 3} more" if len(origins) > 3 else ""
-        say(f"\nrank {sequence['rank']}, {len(sequence['texts']):,} tokens from {sequence['start']:,}, of {'; '.join(origins[:3])}{more}:"
-            f"\n{words}")
+        say(f"\n{_ranks(sequence['ranks'])}, {len(sequence['texts']):,} tokens from {sequence['start']:,}, "
+            f"of {'; '.join(origins[:3])}{more}:\n{words}")
     if seen["total"] > len(seen["sequences"]):
         say(f"\n… and {seen['total'] - len(seen['sequences']):,} sequences more")
+
+
+def _ranks(ranks: list[int]) -> str:
+    """The ranks that read the same, in words."""
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def _explain(spec: Any, *, as_json: bool) -> None:

@@ -65,6 +65,17 @@ class Hardware(Part):
         return max(1, self.ranks // self.tensor)
 
     @property
+    def groups(self) -> list[list[int]]:
+        """The ranks that read the same samples, reader by reader.
+
+        Examples
+        --------
+        >>> Hardware(ranks=4, tensor=2).groups
+        [[0, 1], [2, 3]]
+        """
+        return [[reader * self.tensor + n for n in range(self.tensor)] for reader in range(self.readers)]
+
+    @property
     def cuts(self) -> bool:
         """Ranks hold parts of the model, and none the whole."""
         return self.tensor > 1 or self.strategy == "fsdp"

@@ -46,10 +46,9 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     Returns
     -------
     dict
-        ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``rank``, ``start`` in the stream,
-        ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and whether they are
-        cut there),
-        ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
+        ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``ranks`` that read it, ``start`` in
+        the stream, ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and
+        whether they are cut there), ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
 
     Raises
     ------
@@ -68,14 +67,15 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     inputs = _inputs(spec, registry)
     found = streams.found(spec, workspace, dataset, inputs) or streams.made(spec, workspace, dataset, inputs)
     plan = planned(spec, found.count("train"))
-    batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
+    groups = spec.hardware.groups
+    batches = batches_of(plan, found, len(groups), min(max(1, step), plan.steps))
     counted = _counted(batches, found)
     if not counted["text"]:
         raise nothing_trained(dataset)
     pieces, sources, said = _pieces(found), [dataset, *_mixed(spec, registry)], []
     for batch in batches:
         for source, start, row in list(batch.samples())[:max(0, most - len(said))]:
-            said.append({"rank": batch.rank, "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
+            said.append({"ranks": groups[batch.reader], "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
                          "dataset": sources[source].reference, "ends": [n for n, i in enumerate(row) if i == 0],
                          "records": _records(found.sources()[source], start, row)})
     _name(said, {d.reference: d for d in sources})
@@ -83,7 +83,7 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
             "vocabulary": found.vocabulary, "dataset": dataset.reference, "total": sum(len(b.starts) for b in batches),
             "tokens": counted["tokens"], "trained": counted["trained"], "records": counted["records"], "cut": counted["cut"],
             "sequences": said,
-            "digests": {str(r): [digest_rows(b.rows) for b in batches if b.rank == r] for r in range(spec.hardware.ranks)},
+            "digests": {str(r): [digest_rows(b.rows) for b in batches if b.reader == n] for n, ranks in enumerate(groups) for r in ranks},
             "notes": list(plan.said)}
 
 
@@ -97,9 +97,9 @@ def _mixed(spec: TrainSpec, registry: Registry) -> list[Dataset]:
 
 
 class Batch(NamedTuple):
-    """What a rank takes at once."""
+    """What a rank takes at once, or the ranks of a tensor-parallel group together."""
 
-    rank: int
+    reader: int
     sources: list[int]
     """which of the streams that are mixed each row is of"""
     starts: list[int]
@@ -112,20 +112,20 @@ class Batch(NamedTuple):
         return zip(self.sources, self.starts, self.rows, strict=True)
 
 
-def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[Batch]:
-    """The batches that make a step, rank by rank."""
+def batches_of(plan: Plan, tokens: Tokens, readers: int, step: int) -> list[Batch]:
+    """The batches that make a step, reader by reader."""
     found, windows = [], tokens.reading(plan.context, plan.seed)
-    for rank in range(world):
-        share = Share(plan.sequences, plan.chunks, rank, world)
+    for reader in range(readers):
+        share = Share(plan.sequences, plan.chunks, reader, readers)
         for number in range((step - 1) * share.accumulate, step * share.accumulate):
             _, positions, weight = share.batch(number)
-            found += [Batch(rank, windows.sources_of(positions), windows.named(positions), windows.rows(positions))] if weight else []
+            found += [Batch(reader, windows.sources_of(positions), windows.named(positions), windows.rows(positions))] if weight else []
     return found
 
 
-def refuse_nothing(plan: Plan, tokens: Tokens, world: int, dataset: Dataset) -> None:
+def refuse_nothing(plan: Plan, tokens: Tokens, readers: int, dataset: Dataset) -> None:
     """Raise where the first step would train no token of text."""
-    if not any((batch.rows[:, 1:] != 0).any() for batch in batches_of(plan, tokens, world, 1)):
+    if not any((batch.rows[:, 1:] != 0).any() for batch in batches_of(plan, tokens, readers, 1)):
         raise nothing_trained(dataset)
 
 
@@ -175,6 +175,8 @@ def _name(said: list[dict[str, Any]], datasets: dict[str, Dataset]) -> None:
     for reference, dataset in datasets.items():
         records = [r for s in said if s["dataset"] == reference for r in s["records"]]
         wanted = sorted({r["number"] for r in records})
+        if not wanted:  # of what is mixed in, nothing may be among what is shown
+            continue
         table = dataset.table("train", ["id", "source", "locator"]).take(wanted).to_pylist()
         named = dict(zip(wanted, table, strict=True))
         for record in records:
