@@ -16,6 +16,16 @@ function trainPictures(value) {
   })];
 }
 
+// What a batch of a module of one's own is made of, rank by rank.
+function trainParts(value) {
+  return value.batches.map((batch) => h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, trainRanks(batch.ranks)),
+    h("ul", { class: "wbp-train-parts" }, batch.parts.map((p) => {
+      const size = p.shape ? p.shape.join(" × ") || "a number" : p.shown;
+      const span = p.low === undefined ? "" : ` · ${figure(p.low)} to ${figure(p.high)}, mean ${figure(p.mean)}`;
+      return h("li", {}, h("code", {}, clean(p.part)), " ", said(`${p.type} ${size}${span}`), p.odd ? h("strong", {}, ` ${figure(p.odd)} infinite or no number`) : null);
+    }))));
+}
+
 export function trainSight(ctx, of) {
   const words = h("p", { class: "wbp-train-count", role: "status" });
   const notes = h("div", { class: "wbp-muted wbp-train-notes" });
@@ -53,7 +63,14 @@ export function trainSight(ctx, of) {
       const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
       if (mine !== asked) return;
       number.value = String(value.step); number.max = String(value.steps);
-      key.hidden = Boolean(value.pictures);
+      key.hidden = Boolean(value.pictures || value.batches);
+      if (value.batches) {
+        words.textContent = clean(`The first batch of ${value.module}${value.dataset ? ` on ${value.dataset}` : ""}, as each of ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"} takes it. What its parts mean, only the module knows.`);
+        notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
+        const more = value.total - value.batches.length;
+        fill(list, trainParts(value), more > 0 ? h("li", { class: "wbp-muted" }, `and ${figure(more)} more like these`) : null);
+        return;
+      }
       if (value.pictures) {
         const what = value.clips ? "clip" : "picture";
         words.textContent = `Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} ${what}s on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;

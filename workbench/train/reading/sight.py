@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...dataset import Dataset
-from ...errors import SourceError, WorkbenchError
+from ...errors import Problem, SourceError, SpecError, WorkbenchError
 from ...registry import Registry
 from ...workspace import Workspace
 from ..objectives import KINDS
 from ..plan import Plan, planned
 from ..spec import TrainSpec
-from . import chatsight
+from . import chatsight, ownsight, picturesight
 from . import tokens as streams
 from .answers import FORMS
 from .order import Share
@@ -49,20 +50,23 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
         ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``ranks`` that read it, ``start`` in
         the stream, ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and
         whether they are cut there), ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
+        Of pictures what ``picturesight.first_batch`` tells; of a module of one's own, whose code it runs, what ``ownsight.first_batch``
+        does.
 
     Raises
     ------
     SourceError
         Where no token of text would be trained.
     """
-    registry = Registry(workspace)
-    version = registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)
-    dataset = Dataset(version.path)
-    if spec.objective.kind in FORMS:
+    registry, kind, dataset = Registry(workspace), spec.objective.kind, None
+    if digest or spec.data:  # a module of one's own may bring its data
+        dataset = Dataset((registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)).path)
+    if kind == "module":
+        return ownsight.first_batch(spec, workspace, dataset)
+    if kind in FORMS:
         return chatsight.first_batch(spec, workspace, dataset, step=step, most=most)
-    if not KINDS[spec.objective.kind].streams:
-        raise SourceError("has no first batch in tokens", where="objective", received=spec.objective.kind,
-                          allowed=", ".join(["pretrain", *FORMS]), hint="Its samples are shown as it trains")
+    if not KINDS[kind].streams:
+        return picturesight.first_batch(spec, workspace, dataset, step=step)
     streams.refuse(spec, workspace, dataset)
     inputs = _inputs(spec, registry)
     found = streams.found(spec, workspace, dataset, inputs) or streams.made(spec, workspace, dataset, inputs)
@@ -209,17 +213,22 @@ def _pieces(tokens: Tokens) -> _Pieces:
 
 
 def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | None = None) -> dict[str, Any]:
-    """``first_batch``, worked out in a process of its own: where the text is not tokenised yet that takes a while and memory."""
+    """``first_batch``, worked out in a process of its own: text that is not tokenised yet takes a while and memory, and the code of a
+    user's own module may do whatever it likes.
+    """
     asked = json.dumps({"root": str(workspace.root), "spec": spec.to_dict(), "step": step, "digest": digest})
+    where = spec.objective.module if spec.objective.kind == "module" else spec.data
     try:
         done = subprocess.run([sys.executable, "-m", "workbench.train.reading.sight"], input=asked, capture_output=True, text=True,
                               timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        raise SourceError(f"was not tokenised within {PATIENCE} s", where=spec.data) from None
+        raise SourceError(f"gave no first batch within {PATIENCE} s", where=where) from None
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise WorkbenchError("the first batch could not be worked out", received=done.stderr.strip()[-300:]) from None
+        raise WorkbenchError("the first batch could not be worked out", where=where, received=done.stderr.strip()[-300:]) from None
+    if "problems" in answer:
+        raise SpecError([Problem(*p) for p in answer["problems"]])
     if "error" in answer:
         raise SourceError(**answer["error"])
     return answer
@@ -227,12 +236,17 @@ def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | 
 
 def _main() -> None:
     asked = json.loads(sys.stdin.read())
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a user's module prints is no part of the answer
     try:
         found = first_batch(TrainSpec.load(asked["spec"]), Workspace(asked["root"]).open(), step=asked["step"], digest=asked["digest"])
+    except SpecError as error:
+        found = {"problems": [[p.path, p.message] for p in error.problems]}
     except WorkbenchError as error:
         found = {"error": {"what": error.what, "where": None if error.where is None else str(error.where), "received": error.received,
                            "allowed": error.allowed, "hint": error.hint}}
-    print(json.dumps(found))
+    with os.fdopen(answers, "w", encoding="utf-8") as out:
+        json.dump(found, out, default=str)
 
 
 if __name__ == "__main__":
