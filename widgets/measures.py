@@ -21,14 +21,14 @@ def objective_of(spec: Mapping[str, Any]) -> str:
 
 
 def sees(objective: str) -> str:
-    """What a batch of an objective can be shown as: ``tokens``, ``pictures``, or nothing where only a module of one's own knows.
+    """What a batch of an objective can be shown as: ``tokens``, ``pictures``, or ``parts`` where only a module of one's own knows.
 
     Examples
     --------
     >>> [sees(kind) for kind in ("sft", "gan", "module")]
-    ['tokens', 'pictures', '']
+    ['tokens', 'pictures', 'parts']
     """
-    return "" if objective == "module" else "pictures" if KINDS[objective].unit == "images" else "tokens"
+    return "parts" if objective == "module" else "pictures" if KINDS[objective].unit == "images" else "tokens"
 
 
 def words(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,15 +176,13 @@ class TrainPanel(Panel):
 
     @slow
     def ask_sight(self, step: int = 1, of: str = "spec") -> dict[str, Any]:
-        """The batch of a step, of the spec as it stands or of the run that is shown; worked out in a process of its own."""
-        from workbench.train.reading.sight import look
-
-        from . import picturesight
+        """The batch of a step, of the spec as it stands or of the run that is shown; all but pictures in a process of its own."""
+        from workbench.train.reading.sight import first_batch, look
 
         shown = of == "run" and self.watch is not None
         spec, digest = (self.watch.run.spec, self.watch.entry.inputs.get("data")) if shown else (self.spec, None)
-        pictures = measures.sees(spec.objective.kind) == "pictures"
-        return (picturesight.look if pictures else look)(spec, self.workspace, step=step, digest=digest)
+        light = measures.sees(spec.objective.kind) == "pictures"
+        return (first_batch if light else look)(spec, self.workspace, step=step, digest=digest)
 
     # What came of it -----------------------------------------------------------------------------------------------------------
 

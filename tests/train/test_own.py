@@ -6,17 +6,21 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from pydoc_data.topics import topics
 
 import psutil
 import pytest
 import torch
+from torch.utils.data import DistributedSampler
 from typer.testing import CliRunner
 
 from workbench import runs
 from workbench.cli.app import app
 from workbench.errors import NotFoundError, RunFailedError, SourceError, SpecError
 from workbench.model import Model, load_weights
+from workbench.train.reading import sight
+from workbench.train.spec import TrainSpec
 from workbench.train.state import checkpoints
 
 BORING = "lightning.pytorch.demos.boring_classes"
@@ -172,6 +176,11 @@ class Ragged(pl.LightningDataModule):
         return DataLoader([torch.zeros(n) for n in range(1, 40)], batch_size=4)
 
 
+class Hungry(Line):
+    def training_step(self, batch, index):
+        return torch.ones(1 << 55).sum()
+
+
 class Odd(Line):
     def on_save_checkpoint(self, checkpoint):
         checkpoint["odd"] = lambda: 1
@@ -246,6 +255,44 @@ def test_the_registered_version_says_what_it_is_and_holds_no_code(whole, nets):
     with pytest.raises(NotFoundError, match="LightningModule"):
         model.load()
     assert "nets:Line" in model.card
+
+
+@pytest.fixture
+def here(nets, monkeypatch):
+    """The workspace, for what runs its module in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
+        monkeypatch.setenv(name, "0")
+    yield nets
+    sys.modules.pop("nets", None)
+
+
+def test_what_each_rank_takes_first_is_seen_by_its_parts(whole, here):
+    seen = sight.first_batch(TrainSpec.load(spec("nets:Line", epochs=3)), here)
+    assert (seen["steps"], seen["ranks"], seen["dataset"], [b["ranks"] for b in seen["batches"]]) == (39, 2, None, [[0], [1]])
+    from nets import pairs
+
+    x, y = pairs(102).tensors
+    for rank, batch in enumerate(seen["batches"]):
+        taken = list(DistributedSampler(x, num_replicas=2, rank=rank, seed=0))[:4]
+        for part, tensor in zip(batch["parts"], (x[taken], y[taken]), strict=True):
+            assert part["shape"] == list(tensor.shape) and (part["type"], part["odd"]) == ("float32", 0)
+            assert (part["low"], part["high"]) == (tensor.min().item(), tensor.max().item())
+    assert [p["part"] for p in seen["batches"][0]["parts"]] == ["batch[0]", "batch[1]"]
+    assert 20 * seen["batches"][0]["parts"][0]["mean"] == pytest.approx(whole.curve("seen")[0][1], rel=1e-5)  # as rank 0 logged it
+    cut = sight.first_batch(TrainSpec.load(spec("nets:Cut") | {"hardware": {"ranks": 2, "strategy": "fsdp"}}), here)
+    assert cut["batches"] == seen["batches"]
+
+
+@pytest.mark.parametrize(("module", "more", "words"), [
+    ("nets:Raises", {}, r"nets.py:\d+: no first batch: RuntimeError: this net was never meant to be"),
+    ("nets:Line", {"data": "nets:Ragged"}, "nets:Ragged: no first batch: .*stack expects.*a collate_fn that pads, or batch_size=1"),
+    ("nets:Line", {"data_options": {"count": 1}}, "nets:Pairs: holds less than a step takes"),
+    ("nets:Line", {"options": {"raet": 1}}, 'did you mean "rate"'), ("nets:Pairs", {}, "is no LightningModule")])
+def test_a_module_without_a_first_batch_says_why_in_the_users_own_words(here, module, more, words):
+    rest = {k: v for k, v in more.items() if k != "data"}
+    with pytest.raises((SourceError, SpecError), match=words):
+        sight.first_batch(TrainSpec.load(spec(module, more.get("data", "nets:Pairs"), **rest)), here)
 
 
 def test_killed_it_goes_on_at_the_next_batch_bit_by_bit(whole, nets, tmp_path):
@@ -359,8 +406,9 @@ def test_what_can_be_seen_without_running_it_is_refused_at_once(nets, changes, e
     ("nets:Refused", {}, ("the feature store takes no connections", "in rank 1", "nets.py")),
     ("nets:Untaught", {}, ("has no training_step",)), ("nets:Pairs", {}, ("is no LightningModule",)),
     ("nets:Line", {"options": {"raet": 1}}, ('did you mean "rate"',)),
-    ("nets:Line", {"data_options": {"count": 1}}, ("holds less than a step takes",)),
-    ("nets:Line", {"data": "nets:Ragged"}, ("stack expects each tensor to be equal size",)),
+    ("nets:Line", {"data_options": {"count": 1}}, ("holds less than a step takes", "nets:Pairs")),
+    ("nets:Line", {"data": "nets:Ragged"}, ("stack expects each tensor to be equal size", "collate_fn that pads, or batch_size=1")),
+    ("nets:Hungry", {}, ("can't allocate memory", "Make the dataloader's batches smaller and raise batch.accumulate")),
     ("nets:Odd", {"epochs": 1}, ("can't be kept in a checkpoint",))])
 def test_what_fails_in_a_rank_is_told_with_the_users_own_words(nets, module, more, words):
     rest = {k: v for k, v in more.items() if k != "data"}

@@ -233,6 +233,13 @@ def test_the_first_batch_is_the_one_that_the_ranks_read(live, taught, base):
     assert seen["trained"] == sum(map(sum, (s["trained"] for s in seen["sequences"]))) and seen["cut"] == 0
 
 
+def test_ranks_that_share_out_a_matrix_see_the_same_chats(live, colours, base):
+    seen, one = (sight.first_batch(spec_of(base, hardware=h), live) for h in ({"ranks": 4, "tensor": 2}, {"ranks": 2}))
+    assert [seen["digests"][str(rank)] for rank in range(4)] == [one["digests"][str(reader)] for reader in (0, 0, 1, 1)]
+    assert [s["start"] for s in seen["sequences"]] == [s["start"] for s in one["sequences"]]
+    assert {tuple(s["ranks"]) for s in seen["sequences"]} == {(0, 1), (2, 3)}
+
+
 # What is refused ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,10 @@ from workbench import runs
 from workbench.dataset import Dataset, drop_schema, record_id, record_schema, write_dataset
 from workbench.errors import RunFailedError, SourceError
 from workbench.model import learn_tokenizer, save_tokenizer
+from workbench.train.fit import objective
+from workbench.train.plan import planned
 from workbench.train.reading import sight, tokens
+from workbench.train.reading.windows import digest_rows
 from workbench.train.spec import TrainSpec
 
 
@@ -40,10 +43,24 @@ def test_it_is_the_batch_that_training_takes(undisturbed, live, small, changes):
     read = {m["rank"]: m for m in marks(run, "reads")}
     assert set(read) == {0, 1} and seen["ranks"] == 2
     for rank, mark in read.items():
-        assert [s["start"] for s in seen["sequences"] if s["rank"] == rank][:len(mark["windows"])] == mark["windows"]
+        assert [s["start"] for s in seen["sequences"] if rank in s["ranks"]][:len(mark["windows"])] == mark["windows"]
         assert seen["digests"][str(rank)][0] == mark["digest"]
     sequences = 2 * spec.sequences * spec.batch.accumulate
     assert (seen["total"], seen["tokens"], seen["trained"]) == (sequences, sequences * 65, sequences * 64)
+
+
+def test_ranks_that_share_out_a_matrix_see_the_same_batch(undisturbed, live, small):
+    spec = TrainSpec.load(small(hardware={"ranks": 4, "tensor": 2}, batch={"sequences": 2, "accumulate": 2}))
+    seen = sight.first_batch(spec, live)
+    found = tokens.cached(live, Dataset.open("docs", live).digest, 512)
+    told = planned(spec, found.count("train")).to_dict() | found.told()
+    for rank in range(4):  # what ``fit`` says that a rank reads
+        module = objective(told, rank, 4)
+        batches = [module.share.batch(n)[1] for n in range(module.share.accumulate)]
+        assert seen["digests"][str(rank)] == [digest_rows(module.reading.rows(positions)) for positions in batches]
+        starts = [start for positions in batches for start in module.reading.named(positions)]
+        assert [s["start"] for s in seen["sequences"] if rank in s["ranks"]] == starts
+    assert [s["ranks"] for s in seen["sequences"]] == [[0, 1]] * 4 + [[2, 3]] * 4 and seen["total"] == 8
 
 
 def test_a_run_that_goes_on_reads_what_is_seen_of_its_step(live, small):
@@ -83,8 +100,6 @@ def test_each_token_of_text_is_in_one_piece_of_its_record(ids, start):
     stream = np.array([0, *ids, 0])
 
     class Stream:
-        mixed = ()
-
         def stream(self, _):
             return stream
 

@@ -284,6 +284,12 @@ def test_pictures_before_and_after_are_read_by_the_kernel_and_measured_in_their_
     assert "received 'a dataset of texts'" in page.ask("sight")[0]["error"]
 
 
+def test_a_module_of_ones_own_without_a_first_batch_says_why(panel):
+    train = panel({"name": "own", "objective": {"kind": "module", "module": "nets:Net"}})
+    assert train.own["sees"] == "parts"
+    assert "nets:Net: there is no such module" in Page(train).ask("sight")[0]["error"]
+
+
 def test_the_form_says_what_the_objective_has_of_its_own(panel):
     train = panel({**ONE, "name": "own"})
     assert train.own["values"]["learning_rate"] == 1e-2 and train.own["idle"] == []

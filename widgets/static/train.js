@@ -200,7 +200,6 @@ function trainLive(ctx, element) {
     }
     ranks.show(); verdict.show(); controls.show(); sweep.show();
     rankLogs.element.hidden = mine && Boolean(now.sweep);
-    pair.element.hidden = mine && now.words?.sees === "";
     const words = mine ? (now.headline || []).join(" · ") : "";
     if (headline.textContent !== words) headline.textContent = clean(words);
     const list = mine ? now.marks || [] : [];
@@ -312,7 +311,7 @@ function trainLeft(ctx, element, results) {
 function trainSpec(ctx, element) {
   const sight = trainSight(ctx, "spec");
   const fold = h("details", { class: "wbp-more wbp-train-before" }, h("summary", {}, "What the model sees"), sight.element);
-  const now = () => { const edit = ctx.get("edit"); fold.hidden = ctx.get("own").sees === ""; if (fold.open && edit.valid) sight.need(edit.yaml); };
+  const now = () => { const edit = ctx.get("edit"); if (fold.open && edit.valid) sight.need(edit.yaml); };
   let timer = 0;
   fold.addEventListener("toggle", now);
   ctx.on("edit", () => { clearTimeout(timer); timer = setTimeout(now, 600); });

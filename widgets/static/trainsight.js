@@ -2,6 +2,9 @@
 import { h, fill, button, said, clean, figure, fresh } from "./element.js";
 import { trainClips } from "./trainwork.js";
 
+// Ranks of one tensor-parallel group read the same.
+const trainRanks = (ranks) => `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
+
 // The pictures of a step, rank by rank, each with its label.
 function trainPictures(value) {
   const images = value.pictures.map((p) => h("img", { class: "wbp-train-seen", alt: clean(p.title), src: p.url }));
@@ -11,6 +14,16 @@ function trainPictures(value) {
     return mine.length ? h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${rank}`),
       h("div", { class: "wbp-train-pictures" }, mine.map((n) => h("figure", {}, images[n], frames[n] || null, h("figcaption", {}, said(value.pictures[n].title)))))) : null;
   })];
+}
+
+// What a batch of a module of one's own is made of, rank by rank.
+function trainParts(value) {
+  return value.batches.map((batch) => h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, trainRanks(batch.ranks)),
+    h("ul", { class: "wbp-train-parts" }, batch.parts.map((p) => {
+      const size = p.shape ? p.shape.join(" × ") || "a number" : p.shown;
+      const span = p.low === undefined ? "" : ` · ${figure(p.low)} to ${figure(p.high)}, mean ${figure(p.mean)}`;
+      return h("li", {}, h("code", {}, clean(p.part)), " ", said(`${p.type} ${size}${span}`), p.odd ? h("strong", {}, ` ${figure(p.odd)} infinite or no number`) : null);
+    }))));
 }
 
 export function trainSight(ctx, of) {
@@ -38,8 +51,8 @@ export function trainSight(ctx, of) {
       if (last.get(n)?.ends === "cut") parts.push(h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record goes on" }, "✂"));
     });
     const whole = sequence.trained.reduce((sum, one) => sum + one, 0);
-    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `rank ${sequence.rank} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
-      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of rank ${sequence.rank}` }, h("bdi", {}, parts)));
+    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `${trainRanks(sequence.ranks)} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
+      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of ${trainRanks(sequence.ranks)}` }, h("bdi", {}, parts)));
   }
   async function ask() {
     asked += 1;
@@ -50,7 +63,14 @@ export function trainSight(ctx, of) {
       const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
       if (mine !== asked) return;
       number.value = String(value.step); number.max = String(value.steps);
-      key.hidden = Boolean(value.pictures);
+      key.hidden = Boolean(value.pictures || value.batches);
+      if (value.batches) {
+        words.textContent = clean(`The first batch of ${value.module}${value.dataset ? ` on ${value.dataset}` : ""}, as each of ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"} takes it. What its parts mean, only the module knows.`);
+        notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;
+        const more = value.total - value.batches.length;
+        fill(list, trainParts(value), more > 0 ? h("li", { class: "wbp-muted" }, `and ${figure(more)} more like these`) : null);
+        return;
+      }
       if (value.pictures) {
         const what = value.clips ? "clip" : "picture";
         words.textContent = `Step ${figure(value.step)} of ${figure(value.steps)}: ${figure(value.total)} ${what}s on ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"}.`;

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .launch import launch
-from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file, swept
+from .options import Again, Detach, DryRun, Json, Set, build, examples, is_spec_file, parse_set, swept
 
 BUILT_IN = ("python-docs", "digits", "moving-digits", "tunes", "questions")
 """Sources that ``workbench data`` takes by name."""
@@ -47,7 +47,7 @@ def train(spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="A spe
     """Train a model on a dataset: a language model, or what --objective says."""
     if spec is not None and not is_spec_file(spec) and data is None:
         spec, data = None, spec  # `workbench train notes` says the same
-    if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()):
+    if spec is None and data is None and not any(s.startswith("data=") for s in set_ or ()) and not _brings_data(objective, set_):
         data = _only_dataset()
     built = build("train", spec, {"data": data, "name": name, "sweep": swept(sweep)},
                   [*([f"objective.kind={objective}"] if objective else []), *(set_ or [])])
@@ -203,6 +203,13 @@ def _only_dataset() -> str | None:
     return names[0] if names else None
 
 
+def _brings_data(objective: str | None, set_: list[str] | None) -> bool:
+    """True for a module of one's own: only where it is told to does it read a dataset."""
+    said = parse_set(set_ or [])
+    within = said.get("objective")
+    return (objective or said.get("objective.kind") or (within.get("kind") if isinstance(within, dict) else None)) == "module"
+
+
 def _shares(what: list[str]) -> list[dict[str, Any]]:
     from ..spec import parse_value
 
@@ -211,15 +218,62 @@ def _shares(what: list[str]) -> list[dict[str, Any]]:
 
 
 def _show_batch(spec: Any, *, as_json: bool) -> None:
-    """The first batch: counts, then each sequence, with what is only given in brackets and cuts as scissors."""
-    from ..train.reading.sight import first_batch
+    """The first batch as far as it can be printed: texts, labels of pictures with a sheet of them, or parts of it with their shapes."""
+    from ..train.reading.sight import first_batch, look
     from ..workspace import Workspace
-    from .screen import one_line, print_json, say
+    from .screen import print_json
 
-    seen = first_batch(spec, Workspace.find())
+    workspace = Workspace.find()
+    # A module's own code has a process of its own.
+    seen = (look if spec.objective.kind == "module" else first_batch)(spec, workspace)
+    if "pictures" in seen:
+        seen = _drawn(spec, seen, workspace)
     if as_json:
         print_json(seen)
-        return
+    else:
+        (_show_pictures if "pictures" in seen else _show_parts if "batches" in seen else _show_texts)(seen)
+
+
+def _drawn(spec: Any, seen: dict[str, Any], workspace: Any) -> dict[str, Any]:
+    """The pictures as a file: a terminal shows none."""
+    from ..storage import write_atomic
+    from ..train.reading.picturesight import sheet
+
+    file = workspace.path("cache", "batches", f"{spec.model_name}.png")
+    write_atomic(file, sheet(seen))
+    return {**seen, "pictures": [{k: v for k, v in p.items() if k != "url"} for p in seen["pictures"]], "file": str(file)}
+
+
+def _show_pictures(seen: dict[str, Any]) -> None:
+    from .screen import one_line, say
+
+    what = "clips" if seen["clips"] else "pictures"
+    say(f"first batch of {seen['dataset']}: {len(seen['pictures']):,} of {seen['total']:,} {what}, drawn rank by rank in {seen['file']}")
+    for rank in range(seen["ranks"]):
+        titles = [one_line(p["title"], 40) for p in seen["pictures"] if p["rank"] == rank]
+        say(f"{_ranks([rank])}: {', '.join(titles) or 'none of these'}")
+
+
+def _show_parts(seen: dict[str, Any]) -> None:
+    from ..drawing import number
+    from .screen import one_line, say
+
+    say(f"first batch of {seen['module']}" + (f" on {seen['dataset']}" if seen["dataset"] else ""))
+    for batch in seen["batches"]:
+        say(f"\n{_ranks(batch['ranks'])}:")
+        for part in batch["parts"]:
+            size = f" {' × '.join(map(str, part['shape'])) or 'a number'}" if "shape" in part else f" {one_line(part['shown'], 80)}"
+            span = f", {number(part['low'])} to {number(part['high'])}, mean {number(part['mean'])}" if "low" in part else ""
+            odd = f", {part['odd']:,} infinite or no number" if part.get("odd") else ""
+            say(f"  {one_line(part['part'], 60)}: {part['type']}{size}{span}{odd}")
+    if seen["total"] > len(seen["batches"]):
+        say(f"\n… and {seen['total'] - len(seen['batches']):,} batches more")
+
+
+def _show_texts(seen: dict[str, Any]) -> None:
+    """Counts, then each sequence, with what is only given in brackets and cuts as scissors."""
+    from .screen import one_line, say
+
     say(f"first batch of {seen['dataset']}: {seen['trained']:,} of {seen['tokens']:,} tokens trained; "
         f"{seen['cut']:,} of {seen['records']:,} records cut")
     say("[…] is given and not trained, ■ ends a record, ✂ cuts one")
@@ -231,10 +285,15 @@ def _show_batch(spec: Any, *, as_json: bool) -> None:
                         for n, text in enumerate(shown))
         origins = list(dict.fromkeys(one_line(f"{r['source']}, {r['locator']}", 100) for r in sequence["records"]))
         more = f"; and {len(origins) - 3} more" if len(origins) > 3 else ""
-        say(f"\nrank {sequence['rank']}, {len(sequence['texts']):,} tokens from {sequence['start']:,}, of {'; '.join(origins[:3])}{more}:"
-            f"\n{words}")
+        say(f"\n{_ranks(sequence['ranks'])}, {len(sequence['texts']):,} tokens from {sequence['start']:,}, "
+            f"of {'; '.join(origins[:3])}{more}:\n{words}")
     if seen["total"] > len(seen["sequences"]):
         say(f"\n… and {seen['total'] - len(seen['sequences']):,} sequences more")
+
+
+def _ranks(ranks: list[int]) -> str:
+    """The ranks that read the same, in words."""
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def _explain(spec: Any, *, as_json: bool) -> None:

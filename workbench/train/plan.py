@@ -132,7 +132,8 @@ def _of_samples(spec: TrainSpec, count: int) -> dict[str, Any]:
     ranks, sequences, said, kind = spec.hardware.readers, spec.sequences, [], KINDS[spec.objective.kind]
     chunks = ranks * spec.batch.accumulate
     if count < chunks:
-        raise SourceError("holds less than a step takes", where=spec.data, received=f"{count:,} {kind.unit} to train on",
+        where = spec.data or getattr(spec.objective, "data_module", None) or getattr(spec.objective, "module", None)
+        raise SourceError("holds less than a step takes", where=where, received=f"{count:,} {kind.unit} to train on",
                           allowed=f"{chunks:,} or more: one for each of {ranks} ranks" + (
                               f", {spec.batch.accumulate} times a step" if spec.batch.accumulate > 1 else ""),
                           hint="Add data, or set hardware.ranks=1")

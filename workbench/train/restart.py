@@ -12,6 +12,7 @@ from ..errors import StorageError
 from ..journal import ENDED, Journal
 from . import changes
 from .ranks.gang import HANG, Gang, RankError, RankLost
+from .reading import own
 from .recorder import BEFORE, Recorder
 from .state import checkpoints, memory
 from .state.branch import begin
@@ -68,14 +69,14 @@ def train(gang: Gang, told: dict[str, Any], recorder, run: RunContext) -> dict[s
             recorder.lost(str(lost), lost.ranks)
             if fruitless >= MOST_RESTARTS:
                 raise StorageError("ranks were lost again and again without a step between", where=run.id, received=str(lost),
-                                   hint="Too little memory ends a rank without a word: lower batch.sequences. What they said is "
-                                   f"in {gang.logs}") from lost
+                                   hint=f"{_smaller(told['objective']['kind'])}, if it was for memory: too little ends a rank without a "
+                                   f"word. What they said is in {gang.logs}") from lost
             continue
         except RankError as error:
             if _mended(error, told, run):
                 continue
             error.place = f"rank {error.cause.get('rank')}, step {error.cause.get('step', 0):,}"
-            error.hint = error.hint or _what_next(error.cause)
+            error.hint = error.hint or _what_next(error.cause, told["objective"]["kind"])
             memory.clear(memory.place(Path(told["directory"])))
             if error.cause["kind"] == "DivergedError":
                 shutil.rmtree(folder, ignore_errors=True)
@@ -168,11 +169,16 @@ def _out_of_memory(cause: dict[str, Any]) -> bool:
     return cause["kind"] in ("OutOfMemoryError", "MemoryError") or any(w in cause["what"] for w in words)
 
 
-def _what_next(cause: dict[str, Any]) -> str | None:
-    """What to do about an error that nobody foresaw."""
+def _what_next(cause: dict[str, Any], kind: str) -> str | None:
+    """What to do about an error that nobody foresaw, in a training of this kind of objective."""
     if _out_of_memory(cause):
-        return "Lower batch.sequences and raise batch.accumulate by as much: a step is the same, and takes less memory"
-    return None
+        return f"{_smaller(kind)} and raise batch.accumulate by as much: a step is the same, and takes less memory"
+    return own.what_next(cause["what"]) if kind == "module" else None
+
+
+def _smaller(kind: str) -> str:
+    """What makes a rank take less at once: a module's batches are its dataloader's to make."""
+    return "Make the dataloader's batches smaller" if kind == "module" else "Lower batch.sequences"
 
 
 def _take_over(run: RunContext, folder: Path) -> None:

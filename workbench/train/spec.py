@@ -65,6 +65,17 @@ class Hardware(Part):
         return max(1, self.ranks // self.tensor)
 
     @property
+    def groups(self) -> list[list[int]]:
+        """The ranks that read the same samples, reader by reader.
+
+        Examples
+        --------
+        >>> Hardware(ranks=4, tensor=2).groups
+        [[0, 1], [2, 3]]
+        """
+        return [[reader * self.tensor + n for n in range(self.tensor)] for reader in range(self.readers)]
+
+    @property
     def cuts(self) -> bool:
         """Ranks hold parts of the model, and none the whole."""
         return self.tensor > 1 or self.strategy == "fsdp"
@@ -202,7 +213,7 @@ class TrainSpec(Spec):
     @field_validator("data")
     @classmethod
     def _of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and getattr(info.data.get("objective"), "NEEDS_DATA", True):
+        if value is None and "objective" in info.data and info.data["objective"].NEEDS_DATA:  # of one that is faulty nobody knows
             raise PydanticCustomError("missing", "Field required")
         return value
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -24,7 +26,10 @@ from ...errors import SourceError, SpecError, near
 from ..devices import place
 from ..parallel import whole
 from ..reading.order import Share
+from ..strategy import RankDDP, RankMesh, strategy
 
+MOST_PARTS, MOST_SHOWN = 64, 200
+"""Parts of a batch that are told; characters of one that is no tensor."""
 GIVEN = ("dataset", "data")
 """Arguments of a constructor by which it gets the dataset that the spec names."""
 
@@ -66,7 +71,6 @@ class Own:
     def trial(self) -> dict[str, Any]:
         """Seconds and memory of a step of this rank by itself; the module has learned from three then."""
         from ..estimate import held
-        from ..strategy import RankMesh, strategy
 
         clock, plan = _Clock(), self.plan
         how = RankMesh(plan["tensor"]) if plan["cuts"] else strategy(plan, 1)
@@ -149,6 +153,68 @@ def look(objective: dict[str, Any], own: dict[str, Any], *, seed: int, ranks: in
     return {"batches": math.ceil(each / accumulate) * accumulate * ranks, "samples": seen.samples}
 
 
+def taken(objective: dict[str, Any], own: dict[str, Any], *, seed: int, reader: int, readers: int,
+          cuts: bool = False) -> list[dict[str, Any]]:
+    """``parts`` of the first batch that a trainer hands to one of those that read different samples; nothing is learned from it.
+
+    Raises
+    ------
+    SourceError, SpecError
+        Where there is no batch. What the user's own code raises is raised.
+    """
+    module, data = built(objective, own, seed)
+    first = _First()
+    with _alone(True):
+        try:
+            _quiet(callbacks=[first], strategy=(_CutReader if cuts else _Reader)(reader, readers), accelerator="cpu",
+                   limit_val_batches=0).fit(module, datamodule=data)
+        except _Seen:
+            pass
+    if first.parts is None:
+        raise SourceError("the dataloader gives no batch", where=objective["data_module"] or objective["module"],
+                          allowed="a batch for each rank", hint="Add data, lower its batch_size, or set hardware.ranks=1")
+    return first.parts
+
+
+def parts(batch: Any, place: str = "batch") -> list[dict[str, Any]]:
+    """What a batch is made of, tensor by tensor.
+
+    Returns
+    -------
+    list
+        Of each ``part`` how it is reached; of a tensor or array ``shape``, ``type``, and of its numbers ``low``, ``high``, ``mean`` and how
+        many are ``odd`` (infinite, or none); of all else ``type`` and what it looks like, ``shown``.
+
+    Examples
+    --------
+    >>> parts({"x": torch.tensor([[1.0, 3.0]]), "names": ["a", "b"]})[0]
+    {'part': "batch['x']", 'type': 'float32', 'shape': [1, 2], 'low': 1.0, 'high': 3.0, 'mean': 2.0, 'odd': 0}
+    """
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
+        batch = torch.from_numpy(np.ascontiguousarray(batch))
+    if isinstance(batch, torch.Tensor) and batch.layout == torch.strided and not batch.is_nested:
+        return [{"part": place, "type": str(batch.dtype).removeprefix("torch."), "shape": list(batch.shape), **_range(batch)}]
+    if isinstance(batch, Mapping):
+        return [p for key, value in batch.items() for p in parts(value, f"{place}[{key!r}]")]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return [p for key, value in zip(batch._fields, batch, strict=True) for p in parts(value, f"{place}.{key}")]
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return [p for f in dataclasses.fields(batch) for p in parts(getattr(batch, f.name), f"{place}.{f.name}")]
+    if isinstance(batch, list | tuple) and not all(isinstance(value, str | bytes | int | float | None) for value in batch):
+        return [p for n, value in enumerate(batch) for p in parts(value, f"{place}[{n}]")]
+    kind = f"{type(batch).__name__} of {len(batch):,}" if isinstance(batch, list | tuple) else type(batch).__name__
+    return [{"part": place, "type": kind, "shown": repr(batch)[:MOST_SHOWN]}]
+
+
+def _range(tensor: torch.Tensor) -> dict[str, Any]:
+    if tensor.is_complex() or not tensor.numel():
+        return {}
+    numbers = tensor.detach().double()
+    numbers = numbers[torch.isfinite(numbers)]
+    odd = {"odd": tensor.numel() - numbers.numel()}
+    return {"low": numbers.min().item(), "high": numbers.max().item(), "mean": numbers.mean().item(), **odd} if numbers.numel() else odd
+
+
 def _made(objective: dict[str, Any], field: str, options: str, kind: type, dataset: Dataset | None) -> Any:
     place, _, name = objective[field].partition(":")
     made = getattr(importlib.import_module(place), name)
@@ -178,8 +244,6 @@ def _alone(cuts: bool) -> Iterator[dict[str, Any]]:
     if not cuts:
         yield {}
         return
-    from ..strategy import RankMesh
-
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield {"strategy": RankMesh()}
@@ -210,6 +274,46 @@ class _Look(pl.Callback):
         if isinstance(loader, torch.utils.data.DataLoader) and not isinstance(loader.dataset, torch.utils.data.IterableDataset):
             self.samples, self.size, self.drops = len(loader.dataset), loader.batch_size or 0, loader.drop_last
         raise _Seen
+
+
+class _First(pl.Callback):
+    """Takes down what the first batch is made of, and ends before anything is learned from it."""
+
+    parts: list[dict[str, Any]] | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ARG002
+        found = parts(batch)
+        self.parts = found[:MOST_PARTS] + ([{"part": "…", "type": f"{len(found) - MOST_PARTS:,} parts more", "shown": ""}]
+                                           if len(found) > MOST_PARTS else [])
+        raise _Seen
+
+
+class _Reads:
+    """For a strategy, named before its class: one process that reads what one of several would."""
+
+    def __init__(self, reader: int, readers: int):
+        super().__init__()
+        self.reader, self.readers = reader, readers
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": self.readers, "rank": self.reader}
+
+
+class _Reader(_Reads, RankDDP):
+    """Has the rank of that reader too, for data that ask their trainer for it."""
+
+    @property
+    def global_rank(self) -> int:
+        return self.reader
+
+    @property
+    def world_size(self) -> int:
+        return self.readers
+
+
+class _CutReader(_Reads, RankMesh):
+    """Of a module that cuts itself: over a mesh of this process alone."""
 
 
 class _Clock(pl.Callback):

@@ -35,14 +35,15 @@ def first_batch(spec: TrainSpec, workspace: Workspace, dataset: Dataset, *, step
     plan = planned(spec, made.count("train"))
     split, step = made.split("train"), min(max(1, step), plan.steps)
     tokenizer, samples = base.tokenizer(spec.objective.template), Samples(made.split("train"), made.count("train"), spec.seed)
-    batches = [(rank, positions) for rank in range(spec.hardware.ranks) for positions in _batches(plan, rank, spec.hardware.ranks, step)]
-    taken = [(rank, side, sample) for rank, positions in batches for sample in samples.named(positions)
+    groups = spec.hardware.groups
+    batches = [(ranks, positions) for n, ranks in enumerate(groups) for positions in _batches(plan, n, len(groups), step)]
+    taken = [(ranks, side, sample) for ranks, positions in batches for sample in samples.named(positions)
              for side in range(split.sequences)]
     said = []
-    for rank, side, sample in taken[:most]:
+    for ranks, side, sample in taken[:most]:
         number = sample * split.sequences + side
         ids, trained = split.sequence(number)
-        said.append({"rank": rank, "start": sample, "texts": texts(tokenizer, ids.tolist()), "trained": trained.tolist(), "ends": [],
+        said.append({"ranks": ranks, "start": sample, "texts": texts(tokenizer, ids.tolist()), "trained": trained.tolist(), "ends": [],
                      "records": [{"number": int(split.rows[sample]), "first": 0, "last": len(ids) - 1, "begins": "whole",
                                   "ends": "cut" if split.cut[number] else "whole", "side": SIDES[split.sequences][side]}]})
     _name(said, dataset)
@@ -52,7 +53,7 @@ def first_batch(spec: TrainSpec, workspace: Workspace, dataset: Dataset, *, step
             "tokens": sum(int(split.lengths[n]) for n in numbers), "trained": sum(int(split.weights[n]) for n in numbers),
             "records": len({s for _, _, s in taken}), "cut": len({s for (_, _, s), n in zip(taken, numbers, strict=True) if split.cut[n]}),
             "sequences": said, "notes": [*plan.said, *made.notes()],
-            "digests": {str(r): [digest_rows(samples.rows(p)) for rank, p in batches if rank == r] for r in range(spec.hardware.ranks)}}
+            "digests": {str(r): [digest_rows(samples.rows(p)) for ranks, p in batches if r in ranks] for r in range(spec.hardware.ranks)}}
 
 
 def texts(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
@@ -63,8 +64,8 @@ def texts(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
     return [stream.step(tokenizer.backend_tokenizer, i) or "" for i in ids]
 
 
-def _batches(plan: Any, rank: int, world: int, step: int) -> list[list[int]]:
-    share = Share(plan.sequences, plan.chunks, rank, world)
+def _batches(plan: Any, reader: int, readers: int, step: int) -> list[list[int]]:
+    share = Share(plan.sequences, plan.chunks, reader, readers)
     made = (share.batch(n) for n in range((step - 1) * share.accumulate, step * share.accumulate))
     return [positions for _, positions, weight in made if weight]
 

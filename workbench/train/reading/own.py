@@ -135,6 +135,18 @@ def prepare(control: Any, argument: dict[str, Any]) -> str:  # noqa: ARG001 - wh
     return str(file)
 
 
+def what_next(error: str) -> str | None:
+    """What to do about an error of a user's own code, where that is known.
+
+    Examples
+    --------
+    >>> what_next("RuntimeError: stack expects each tensor to be equal size, but got [1] at entry 0 and [2] at entry 1")
+    'Give the DataLoader a collate_fn that pads, or batch_size=1'
+    """
+    ragged = ("stack expects each tensor to be equal size", "each element in list of batch should be of equal size")
+    return "Give the DataLoader a collate_fn that pads, or batch_size=1" if any(w in error for w in ragged) else None
+
+
 def said(spec: TrainSpec, dataset: Dataset | None) -> list[str]:
     """What is told while it is made."""
     return [f"looking at {spec.objective.module}" + (f" with {dataset.reference}" if dataset else "")]

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...dataset import Dataset
-from ...errors import SourceError, WorkbenchError
+from ...errors import Problem, SourceError, SpecError, WorkbenchError
 from ...registry import Registry
 from ...workspace import Workspace
 from ..objectives import KINDS
 from ..plan import Plan, planned
 from ..spec import TrainSpec
-from . import chatsight
+from . import chatsight, ownsight, picturesight
 from . import tokens as streams
 from .answers import FORMS
 from .order import Share
@@ -46,36 +47,39 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
     Returns
     -------
     dict
-        ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``rank``, ``start`` in the stream,
-        ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and whether they are
-        cut there),
-        ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
+        ``tokens``, ``trained``, ``records``, ``cut`` (counts over all sequences), ``sequences`` (``ranks`` that read it, ``start`` in
+        the stream, ``texts``, ``trained`` and ``ends`` a token, ``dataset`` it is of, ``records`` with where they begin and end and
+        whether they are cut there), ``total`` (sequences), ``digests`` (of each rank's batches), ``notes`` (what differs from the spec).
+        Of pictures what ``picturesight.first_batch`` tells; of a module of one's own, whose code it runs, what ``ownsight.first_batch``
+        does.
 
     Raises
     ------
     SourceError
         Where no token of text would be trained.
     """
-    registry = Registry(workspace)
-    version = registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)
-    dataset = Dataset(version.path)
-    if spec.objective.kind in FORMS:
+    registry, kind, dataset = Registry(workspace), spec.objective.kind, None
+    if digest or spec.data:  # a module of one's own may bring its data
+        dataset = Dataset((registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)).path)
+    if kind == "module":
+        return ownsight.first_batch(spec, workspace, dataset)
+    if kind in FORMS:
         return chatsight.first_batch(spec, workspace, dataset, step=step, most=most)
-    if not KINDS[spec.objective.kind].streams:
-        raise SourceError("has no first batch in tokens", where="objective", received=spec.objective.kind,
-                          allowed=", ".join(["pretrain", *FORMS]), hint="Its samples are shown as it trains")
+    if not KINDS[kind].streams:
+        return picturesight.first_batch(spec, workspace, dataset, step=step)
     streams.refuse(spec, workspace, dataset)
     inputs = _inputs(spec, registry)
     found = streams.found(spec, workspace, dataset, inputs) or streams.made(spec, workspace, dataset, inputs)
     plan = planned(spec, found.count("train"))
-    batches = batches_of(plan, found, spec.hardware.ranks, min(max(1, step), plan.steps))
+    groups = spec.hardware.groups
+    batches = batches_of(plan, found, len(groups), min(max(1, step), plan.steps))
     counted = _counted(batches, found)
     if not counted["text"]:
         raise nothing_trained(dataset)
     pieces, sources, said = _pieces(found), [dataset, *_mixed(spec, registry)], []
     for batch in batches:
         for source, start, row in list(batch.samples())[:max(0, most - len(said))]:
-            said.append({"rank": batch.rank, "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
+            said.append({"ranks": groups[batch.reader], "start": start, "texts": pieces.texts(row), "trained": [0] + [1] * (len(row) - 1),
                          "dataset": sources[source].reference, "ends": [n for n, i in enumerate(row) if i == 0],
                          "records": _records(found.sources()[source], start, row)})
     _name(said, {d.reference: d for d in sources})
@@ -83,7 +87,7 @@ def first_batch(spec: TrainSpec, workspace: Workspace, *, step: int = 1, most: i
             "vocabulary": found.vocabulary, "dataset": dataset.reference, "total": sum(len(b.starts) for b in batches),
             "tokens": counted["tokens"], "trained": counted["trained"], "records": counted["records"], "cut": counted["cut"],
             "sequences": said,
-            "digests": {str(r): [digest_rows(b.rows) for b in batches if b.rank == r] for r in range(spec.hardware.ranks)},
+            "digests": {str(r): [digest_rows(b.rows) for b in batches if b.reader == n] for n, ranks in enumerate(groups) for r in ranks},
             "notes": list(plan.said)}
 
 
@@ -97,9 +101,9 @@ def _mixed(spec: TrainSpec, registry: Registry) -> list[Dataset]:
 
 
 class Batch(NamedTuple):
-    """What a rank takes at once."""
+    """What a rank takes at once, or the ranks of a tensor-parallel group together."""
 
-    rank: int
+    reader: int
     sources: list[int]
     """which of the streams that are mixed each row is of"""
     starts: list[int]
@@ -112,20 +116,20 @@ class Batch(NamedTuple):
         return zip(self.sources, self.starts, self.rows, strict=True)
 
 
-def batches_of(plan: Plan, tokens: Tokens, world: int, step: int) -> list[Batch]:
-    """The batches that make a step, rank by rank."""
+def batches_of(plan: Plan, tokens: Tokens, readers: int, step: int) -> list[Batch]:
+    """The batches that make a step, reader by reader."""
     found, windows = [], tokens.reading(plan.context, plan.seed)
-    for rank in range(world):
-        share = Share(plan.sequences, plan.chunks, rank, world)
+    for reader in range(readers):
+        share = Share(plan.sequences, plan.chunks, reader, readers)
         for number in range((step - 1) * share.accumulate, step * share.accumulate):
             _, positions, weight = share.batch(number)
-            found += [Batch(rank, windows.sources_of(positions), windows.named(positions), windows.rows(positions))] if weight else []
+            found += [Batch(reader, windows.sources_of(positions), windows.named(positions), windows.rows(positions))] if weight else []
     return found
 
 
-def refuse_nothing(plan: Plan, tokens: Tokens, world: int, dataset: Dataset) -> None:
+def refuse_nothing(plan: Plan, tokens: Tokens, readers: int, dataset: Dataset) -> None:
     """Raise where the first step would train no token of text."""
-    if not any((batch.rows[:, 1:] != 0).any() for batch in batches_of(plan, tokens, world, 1)):
+    if not any((batch.rows[:, 1:] != 0).any() for batch in batches_of(plan, tokens, readers, 1)):
         raise nothing_trained(dataset)
 
 
@@ -175,6 +179,8 @@ def _name(said: list[dict[str, Any]], datasets: dict[str, Dataset]) -> None:
     for reference, dataset in datasets.items():
         records = [r for s in said if s["dataset"] == reference for r in s["records"]]
         wanted = sorted({r["number"] for r in records})
+        if not wanted:  # of what is mixed in, nothing may be among what is shown
+            continue
         table = dataset.table("train", ["id", "source", "locator"]).take(wanted).to_pylist()
         named = dict(zip(wanted, table, strict=True))
         for record in records:
@@ -207,17 +213,22 @@ def _pieces(tokens: Tokens) -> _Pieces:
 
 
 def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | None = None) -> dict[str, Any]:
-    """``first_batch``, worked out in a process of its own: where the text is not tokenised yet that takes a while and memory."""
+    """``first_batch``, worked out in a process of its own: text that is not tokenised yet takes a while and memory, and the code of a
+    user's own module may do whatever it likes.
+    """
     asked = json.dumps({"root": str(workspace.root), "spec": spec.to_dict(), "step": step, "digest": digest})
+    where = spec.objective.module if spec.objective.kind == "module" else spec.data
     try:
         done = subprocess.run([sys.executable, "-m", "workbench.train.reading.sight"], input=asked, capture_output=True, text=True,
                               timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        raise SourceError(f"was not tokenised within {PATIENCE} s", where=spec.data) from None
+        raise SourceError(f"gave no first batch within {PATIENCE} s", where=where) from None
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise WorkbenchError("the first batch could not be worked out", received=done.stderr.strip()[-300:]) from None
+        raise WorkbenchError("the first batch could not be worked out", where=where, received=done.stderr.strip()[-300:]) from None
+    if "problems" in answer:
+        raise SpecError([Problem(*p) for p in answer["problems"]])
     if "error" in answer:
         raise SourceError(**answer["error"])
     return answer
@@ -225,12 +236,17 @@ def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | 
 
 def _main() -> None:
     asked = json.loads(sys.stdin.read())
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a user's module prints is no part of the answer
     try:
         found = first_batch(TrainSpec.load(asked["spec"]), Workspace(asked["root"]).open(), step=asked["step"], digest=asked["digest"])
+    except SpecError as error:
+        found = {"problems": [[p.path, p.message] for p in error.problems]}
     except WorkbenchError as error:
         found = {"error": {"what": error.what, "where": None if error.where is None else str(error.where), "received": error.received,
                            "allowed": error.allowed, "hint": error.hint}}
-    print(json.dumps(found))
+    with os.fdopen(answers, "w", encoding="utf-8") as out:
+        json.dump(found, out, default=str)
 
 
 if __name__ == "__main__":

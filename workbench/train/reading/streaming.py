@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,30 +18,45 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from ...errors import SourceError
+from ...errors import SourceError, StorageError
 from ...storage import digest_json, write_atomic
 
-BLOCK = 1 << 20
-"""Tokens of a block."""
+BLOCK, LEAST = 1 << 20, 1 << 12
+"""Tokens of a block, at most and at least."""
+BLOCKS = 64
+"""Blocks at least that a stream is cut into, where they don't become too small."""
 IN_MEMORY = 8
 """Blocks that are kept in memory."""
 ATTEMPTS = 4
 """Times that a block is asked for before a training fails."""
 
 
-def published(stream: np.ndarray, url: str, name: str, block: int = BLOCK) -> None:
+def block_of(tokens: int) -> int:
+    """Tokens of a block of a stream: a power of two, so that also a small stream is read piece by piece.
+
+    Examples
+    --------
+    >>> block_of(100), block_of(10_000_000), block_of(10 ** 12)
+    (4096, 131072, 1048576)
+    """
+    return min(BLOCK, max(LEAST, 1 << max(1, tokens // BLOCKS).bit_length() - 1))
+
+
+def published(stream: np.ndarray, url: str, name: str, block: int | None = None) -> None:
     """Write a stream as blocks under ``url``, the index last: without it there is nothing to read.
 
     Parameters
     ----------
     stream : ids, shape (tokens,).
     url : any that fsspec writes to: a directory, s3://, gs://, abfs:// ...
+    block : tokens of a block; none: what ``block_of`` says.
 
     Raises
     ------
     SourceError
         Where it can't be written.
     """
+    block = block or block_of(len(stream))
     index: dict[str, Any] = {"tokens": len(stream), "dtype": stream.dtype.name, "block": block, "digests": []}
     try:
         files, root = fsspec.core.url_to_fs(url)
@@ -62,7 +78,7 @@ class Streamed:
     ----------
     url, name : as they were ``published``.
     cache : directory of blocks that were fetched; the processes of a machine share it.
-    limit : bytes that it holds at most.
+    limit : bytes that it holds at most; a block that is larger is kept in memory alone.
     """
 
     def __init__(self, url: str, name: str, cache: Path, limit: int):
@@ -70,6 +86,7 @@ class Streamed:
         self.files, self.root = fsspec.core.url_to_fs(url)
         self.index = json.loads(self._fetched(f"{name}.json"))
         self.dtype, self.block = np.dtype(self.index["dtype"]), self.index["block"]
+        self.size = self.block * self.dtype.itemsize
         self.folder = cache / digest_json([self.index["digests"]])[:20]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.fetched = 0
@@ -89,7 +106,8 @@ class Streamed:
 
     def ahead(self, starts: Sequence[int]) -> None:
         """Fetch the blocks of places that will be read soon, behind the reader's back."""
-        for number in dict.fromkeys(s // self.block for s in starts):
+        # No more than the cache holds beside the block that is read: the first would be removed before they are.
+        for number in list(dict.fromkeys(s // self.block for s in starts))[:max(0, self.limit // self.size - 1)]:
             if number not in self._coming and not self._file(number).exists():
                 self._coming.add(number)
                 self._pool.submit(self._bring, number)
@@ -126,10 +144,18 @@ class Streamed:
             raise SourceError("is not what was written there", where=f"{self.url}/{file.name}", received="another digest",
                               hint="Remove the directory and train again: the stream is written anew")
         self.fetched += 1
-        with contextlib.suppress(OSError):  # a full disk: it is fetched again next time
-            self._make_room(len(body))
-            write_atomic(file, body)
+        if len(body) <= self.limit:
+            with contextlib.suppress(OSError, StorageError), self._alone():  # a full disk: it is fetched again next time
+                self._make_room(len(body))
+                write_atomic(file, body)
         return body
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within, no other process makes room here: two that find room for one block would write two."""
+        with open(self.folder.parent / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _make_room(self, size: int) -> None:
         """Remove blocks that were not read for longest, of any stream here, until there is room for one more."""

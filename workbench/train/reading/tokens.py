@@ -99,8 +99,8 @@ class Tokens:
         return np.memmap(self.path / f"{split}.bin", dtype=self.meta["dtype"], mode="r")
 
     def sources(self) -> list[Tokens]:
-        """What is read: these, and those that are mixed in, in the order of ``Mixture``."""
-        return [replace(self, mixed=()), *(Tokens(p) for p, _ in self.mixed)]
+        """What is read, as it lies here: these, and those that are mixed in, in the order of ``Mixture``."""
+        return [replace(self, mixed=(), url=None), *(Tokens(p) for p, _ in self.mixed)]
 
     def told(self) -> dict[str, Any]:
         """What each rank must know of it."""

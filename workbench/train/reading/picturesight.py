@@ -5,42 +5,36 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from workbench import exhibits
-from workbench.dataset import Dataset
-from workbench.registry import Registry
-from workbench.train.plan import planned
-from workbench.train.reading import pixels
-from workbench.train.reading.order import Order, Share
-from workbench.train.spec import TrainSpec
-from workbench.workspace import Workspace
+from ... import exhibits, pictures
+from ...dataset import Dataset
+from ...workspace import Workspace
+from ..plan import planned
+from ..spec import TrainSpec
+from . import pixels
+from .order import Order, Share
 
 SHOWN = {"image": 64, "clip": 16}
 """Pictures of a step that are sent to a page; clips move, and so many are enough."""
 MOST_BYTES = 4 << 20
 """Of all of them together."""
+ACROSS, SIDE, GAP = 16, 48, 2
+"""Pictures of a line of the sheet, the pixels that a smaller one is drawn with, and those between two."""
 
 
-def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | None = None) -> dict[str, Any]:
-    """The pictures that all ranks together take for a step, exactly as a training of this spec would.
-
-    Parameters
-    ----------
-    step : counted from 1.
-    digest : of the dataset version; none: what the spec's reference means now.
+def first_batch(spec: TrainSpec, workspace: Workspace, dataset: Dataset, *, step: int) -> dict[str, Any]:
+    """What ``sight.first_batch`` tells, of pictures.
 
     Returns
     -------
     dict
         ``pictures`` (``rank``, ``number`` in the train split, ``url``, ``title``), ``total`` (all of the step), ``clips``,
-        ``step``, ``steps``, ``ranks``, ``notes``.
+        ``step``, ``steps``, ``ranks``, ``dataset``, ``notes``.
 
     Raises
     ------
     SourceError
         Where the dataset holds no pictures that the objective takes.
     """
-    registry = Registry(workspace)
-    dataset = Dataset((registry.by_digest("dataset", digest) if digest else registry.resolve("dataset", spec.data)).path)
     pixels.refuse(spec, workspace, dataset)
     count = dataset.manifest["splits"]["train"]["records"]
     plan, order, world = planned(spec, count), Order(count, spec.seed), spec.hardware.ranks
@@ -56,7 +50,33 @@ def look(spec: TrainSpec, workspace: Workspace, *, step: int = 1, digest: str | 
             url = f"data:{exhibits.media_of(row['image'])};base64,{base64.b64encode(row['image']).decode()}"
             shown.append({"rank": rank, "number": number, "url": url, "title": _title(row, dataset.manifest.get("labels") or ())})
     return {"pictures": shown, "total": sum(map(len, read)), "clips": dataset.modality == "clip", "step": step, "steps": plan.steps,
-            "ranks": world, "notes": list(plan.said)}
+            "ranks": world, "dataset": dataset.reference, "notes": list(plan.said)}
+
+
+def sheet(seen: dict[str, Any]) -> bytes:
+    """The pictures that ``first_batch`` found as one PNG, of clips an animated one: each rank begins a line.
+
+    Raises
+    ------
+    SourceError
+        Where shapes differ: a training would be refused.
+    """
+    import numpy as np
+
+    found = [base64.b64decode(p["url"].partition(",")[2]) for p in seen["pictures"]]
+    shown = pictures.batch(found, where=seen["dataset"], clips=seen["clips"])
+    ranks, lines = [p["rank"] for p in seen["pictures"]], []
+    for rank in sorted(set(ranks)):
+        mine = shown[[n for n, r in enumerate(ranks) if r == rank]]
+        lines += [mine[n:n + ACROSS] for n in range(0, len(mine), ACROSS)]
+    larger = max(1, SIDE // max(shown.shape[-2:]))
+    height, width = (larger * n + GAP for n in shown.shape[-2:])
+    whole = np.zeros((*shown.shape[1:-2], len(lines) * height + GAP, max(map(len, lines)) * width + GAP), np.float32)
+    for row, line in enumerate(lines):
+        for column, picture in enumerate(line):
+            drawn = picture.repeat(larger, -2).repeat(larger, -1)
+            whole[..., row * height + GAP:(row + 1) * height, column * width + GAP:(column + 1) * width] = drawn
+    return pictures.drawn(whole)
 
 
 def _positions(share: Share, step: int) -> list[int]:
