@@ -19,7 +19,7 @@ function trainPictures(value) {
 // What a batch of a module of one's own is made of, rank by rank.
 function trainParts(value) {
   return value.batches.map((batch) => h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, trainReaders(batch.ranks)),
-    h("ul", { class: "wbp-train-parts" }, batch.parts.map((p) => {
+    h("ul", { class: "wbp-train-pieces" }, batch.parts.map((p) => {
       const size = p.shape ? p.shape.join(" × ") || "a number" : p.shown;
       const span = p.low === undefined ? "" : ` · ${figure(p.low)} to ${figure(p.high)}, mean ${figure(p.mean)}`;
       return h("li", {}, h("code", {}, clean(p.part)), " ", said(`${p.type} ${size}${span}`), p.odd ? h("strong", {}, ` ${figure(p.odd)} infinite or no number`) : null);
