@@ -3,7 +3,7 @@ import { h, fill, button, said, clean, figure, fresh } from "./element.js";
 import { trainClips } from "./trainwork.js";
 
 // Ranks of one tensor-parallel group read the same.
-const trainRanks = (ranks) => `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
+const trainReaders = (ranks) => `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
 
 // The pictures of a step, rank by rank, each with its label.
 function trainPictures(value) {
@@ -18,8 +18,8 @@ function trainPictures(value) {
 
 // What a batch of a module of one's own is made of, rank by rank.
 function trainParts(value) {
-  return value.batches.map((batch) => h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, trainRanks(batch.ranks)),
-    h("ul", { class: "wbp-train-parts" }, batch.parts.map((p) => {
+  return value.batches.map((batch) => h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, trainReaders(batch.ranks)),
+    h("ul", { class: "wbp-train-pieces" }, batch.parts.map((p) => {
       const size = p.shape ? p.shape.join(" × ") || "a number" : p.shown;
       const span = p.low === undefined ? "" : ` · ${figure(p.low)} to ${figure(p.high)}, mean ${figure(p.mean)}`;
       return h("li", {}, h("code", {}, clean(p.part)), " ", said(`${p.type} ${size}${span}`), p.odd ? h("strong", {}, ` ${figure(p.odd)} infinite or no number`) : null);
@@ -51,8 +51,8 @@ export function trainSight(ctx, of) {
       if (last.get(n)?.ends === "cut") parts.push(h("span", { class: "wbp-train-cut", role: "img", "aria-label": "cut: the record goes on" }, "✂"));
     });
     const whole = sequence.trained.reduce((sum, one) => sum + one, 0);
-    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `${trainRanks(sequence.ranks)} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
-      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of ${trainRanks(sequence.ranks)}` }, h("bdi", {}, parts)));
+    return h("li", {}, h("div", { class: "wbp-muted wbp-train-head" }, `${trainReaders(sequence.ranks)} · ${figure(whole)} of ${figure(sequence.texts.length)} tokens trained`),
+      h("div", { class: "wbp-train-tokens", tabindex: "0", role: "group", "aria-label": `Tokens of a sequence of ${trainReaders(sequence.ranks)}` }, h("bdi", {}, parts)));
   }
   async function ask() {
     asked += 1;
