@@ -126,7 +126,7 @@ class Vitals(pl.Callback):
             found |= {"gpu_memory": total - free, "gpu_memory_limit": total}
             with contextlib.suppress(Exception):  # the driver's library may be missing
                 found["watts"] = torch.cuda.power_draw(device) / 1000
-            if steps and self.trial:
+            if steps and self.trial and self.module.world > 1:
                 found["blocked_seconds"] = max(0.0, found["forward_seconds"] + found["backward_seconds"] - self.trial)
         return found
 
