@@ -129,11 +129,11 @@ def test_a_trial_that_falls_behind_is_ended_early(live, small):
 def test_a_sweep_whose_drivers_worker_is_killed_tries_what_it_would_have_tried(live, small, tmp_path):
     over = {"learning_rate": {"low": 1e-3, "high": 2e-2, "log": True}, "clip": [0.5, 1.0]}
     run = runs.submit(swept(small, over=over, how="tpe", trials=4, together=1) | {"name": "shot", "tokens": 20 * 256}, live)
-    next(e for e in run.follow() if e.kind == "mark" and e.name == "trial" and e.data["state"] == "complete")
+    next(e for e in run.follow() if e.kind == "mark" and e.name == "trial" and e.data["trial"] == 1 and e.value)  # it is at work
     client = cluster.connect(live)
     address = next(w for w, keys in client.processing().items() if any(str(k).startswith(f"drive-{run.id}-") for k in keys))
     os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
-    run.wait(200)
+    run.wait(290)
     rows = run.result["trials"]
     assert run.entry.attempt > 1 and [r["state"] for r in rows] == ["complete"] * 4
     assert run.result["best"] == min(rows, key=itemgetter("value"))
