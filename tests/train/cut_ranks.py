@@ -61,6 +61,9 @@ class Driver:
     def busy(self, what: str) -> Any:
         return contextlib.nullcontext(what)
 
+    def fares(self, *, last: bool = False) -> None:
+        pass
+
 
 def texts(folder: Path) -> Tokens:
     """A stream of words to learn from."""
