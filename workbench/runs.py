@@ -266,7 +266,10 @@ class Run:
         if entry.state == "queued" and entry.attempt == 0:
             journal.move(self.id, "stopped")
         elif entry.state not in ENDED:
-            (journal.hurry if now else lambda run: journal.move(run, "stopping"))(self.id)
+            if now:
+                journal.hurry(self.id)
+            else:
+                journal.move(self.id, "stopping")
             self.recover()
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,7 @@ def room(device: torch.device) -> int:
         return torch.mps.recommended_max_memory()
     from .vitals import memory_limit
 
-    return memory_limit() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return memory_limit()
 
 
 def state(module: Objective) -> int:

@@ -112,7 +112,5 @@ def _words(wait: float, blocked: float, starved: float, between: float, full: fl
 
 
 def _full(ranks: list[dict[str, Any]]) -> list[float]:
-    """How full memory is, as a share: ranks of one machine share its limit, and each GPU has its own."""
-    found = [r["gpu_memory"] / r["gpu_memory_limit"] for r in ranks if r.get("gpu_memory_limit")]
-    limit = max((r["memory_limit"] for r in ranks if r.get("memory_limit")), default=0)
-    return [*found, max(r.get("memory", 0) for r in ranks) / limit] if limit else found
+    """How full memory is, as shares: that of each rank and of each GPU."""
+    return [r[part] / r[f"{part}_limit"] for part in ("gpu_memory", "memory") for r in ranks if r.get(part) and r.get(f"{part}_limit")]

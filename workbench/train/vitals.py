@@ -132,8 +132,8 @@ class Vitals(pl.Callback):
 
 
 def memory_limit() -> int:
-    """Bytes that this process can have: those of its container, or the machine's."""
+    """Bytes that this rank can have: an equal part, with the other ranks beside it, of its container's or the machine's."""
     total = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max") as file:
         total = min(total, int(file.read()))
-    return total
+    return total // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
