@@ -60,6 +60,9 @@ TRAININGS = {
     "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 30},
     "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 600_000,
               "prompts": ["X:1\n"]},
+    "module": {**_SMALL, "name": "boring", "epochs": 2, "objective": {
+        "kind": "module", "module": "lightning.pytorch.demos.boring_classes:BoringModel",
+        "data_module": "lightning.pytorch.demos.boring_classes:BoringDataModule"}},
     "sweep": {**_SMALL, "data": "python-docs", "name": "swept", "model": {"size": "100K", "vocabulary": 512, "context": 64},
               "tokens": 60 * 512, "batch": {"sequences": 4}, "hardware": {"ranks": 1}, "sweep": {
                   "over": {"learning_rate": {"low": 1e-4, "high": 3e-2}, "model.context": [32, 64]}, "trials": 8}},
@@ -231,7 +234,9 @@ def trainings(pictures: Pictures, page: Callable[[], Lab], workspace: Workspace)
             panel.locator(".wbp-tab", has_text="Live").click()
             if name != "sweep":
                 panel.locator(".wbp-train-pair button:visible", has_text="What the model sees").last.click()
-                panel.locator(".wbp-train-count:visible", has_text="Step 1 of").wait_for()
+                shows = (panel.locator(".wbp-train-pieces:visible") if name == "module" else
+                         panel.locator(".wbp-train-count:visible", has_text="Step 1 of"))
+                shows.first.wait_for()
                 lab.page.wait_for_timeout(1000)
                 pictures.take(f"train-{name}-sees-{theme}", panel)
                 panel.locator(".wbp-train-pair button:visible").first.click()

@@ -14,6 +14,7 @@ from workbench.errors import SpecError
 from workbench.spec import load_spec
 from workbench.train.ranks import gang as gangs
 from workbench.train.ranks.gang import Gang
+from workbench.workspace import Workspace
 
 
 def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkeypatch):
@@ -39,6 +40,28 @@ def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkey
     assert sorted(losses) == sorted(wanted)
     assert [losses[s] for s in range(1, 151)] == pytest.approx([wanted[s] for s in range(1, 151)], rel=2e-3)
     assert run.curve("learning_rate") == undisturbed.curve("learning_rate")
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a cluster of its own: set WORKBENCH_SOAK=1")
+@pytest.mark.parametrize("least", [2, 1])
+def test_a_cluster_that_follows_its_work_leaves_workers_that_train(small, tmp_path, least):
+    (tmp_path / "workbench.toml").write_text("[cluster]\nminimum = 0\nmaximum = 2\nshrink_seconds = 1\n")
+    place = Workspace(tmp_path).open()
+    try:
+        docs = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
+        runs.submit(docs, place, place="here").wait()
+        longer = small(tokens=600 * 512, hardware={"ranks": 2, "min_ranks": least})  # than an idle worker is kept
+        run = runs.run(longer, place)
+        marks = [e for e in run.events(kinds=("mark",)) if e.name in ("ranks", "restart")]
+        assert [e.name for e in marks] == ["ranks"] * len(marks) and len(marks[-1].data["ranks"]) == 2
+        assert len({r["worker"] for r in marks[-1].data["ranks"]}) == 2
+        assert [s for s, _ in run.curve("loss")] == list(range(1, 601))
+        deadline = time.monotonic() + 60
+        while cluster.status(place).workers:
+            assert time.monotonic() < deadline, "workers that nothing needs stay"
+            time.sleep(0.2)
+    finally:
+        runs.shut_down(place)
 
 
 def at_work(live) -> runs.Run:
