@@ -22,10 +22,9 @@ ifneq ($(UI),0)
 	$(BIN)/workbench open
 endif
 
-test: $(STAMP) ## install (once), then all tests, the examples in docstrings, the notebooks
+test: $(STAMP) ## install (once), then all tests, the notebooks among them, and the examples in docstrings
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=30
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
-	$(BIN)/python tests/notebooks/small.py
 
 soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10; FAULTS: which files), and how often each was survived
 	counts=$$(mktemp); for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \

@@ -124,6 +124,7 @@ def test_kill_of_a_rank(live, undisturbed, which):
         gone(rank["pid"])
 
 
+@soak
 def test_kills_at_random_moments(live, undisturbed):
     """Three kills in one run: before the first checkpoint, between steps, in a checkpoint: wherever they fall."""
     chance = random.Random(os.environ.get("WORKBENCH_SEED", "train"))

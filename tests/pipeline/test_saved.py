@@ -22,6 +22,8 @@ TRAIN = {"word": "train", "model": {"size": "100K", "vocabulary": 320, "context"
 
 
 def texts(workspace: Workspace) -> None:
+    """Files to learn from, and one worker: nothing here needs more."""
+    (workspace.root / "workbench.toml").write_text("[cluster]\nworkers = 1\n")
     folder = workspace.root / "texts"
     folder.mkdir()
     for number in range(40):

@@ -47,7 +47,7 @@ def test_a_meter_goes_on_counting_where_a_killed_driver_stopped_and_a_budget_cou
 
 
 def test_a_spent_budget_ends_a_run_at_a_checkpoint_and_resuming_grants_it_again(live, small):
-    run = runs.submit(small(name="thrifty", tokens=260 * 512, budget={"kwh": 1e-9}), live)
+    run = runs.submit(small(name="thrifty", tokens=160 * 512, budget={"kwh": 1e-9}), live)
     ends = []
     while run.wait(120, check=False).state == "stopped":
         marks = {e.name: e for e in run.events(kinds=("mark",))}
@@ -56,8 +56,8 @@ def test_a_spent_budget_ends_a_run_at_a_checkpoint_and_resuming_grants_it_again(
         assert run.rest["step"] == ends[-1] and len(ends) < 40
         run.resume()
     assert run.state == "done", run.failure
-    assert ends and ends == sorted(ends) and ends[-1] < 260
-    assert [step for step, _ in run.curve("loss")] == list(range(1, 261))
+    assert ends and ends == sorted(ends) and ends[-1] < 160
+    assert [step for step, _ in run.curve("loss")] == list(range(1, 161))
     assert run.result["metrics"]["kwh"] > len(ends) * 1e-9
     estimate = next(e for e in run.events(kinds=("mark",)) if e.name == "estimate").data
     cores = 2 * max(1, estimate["cores"] // 2)

@@ -27,16 +27,16 @@ def narrowed(run: runs.Run, step: int, room: int) -> None:
 
 def test_a_rank_without_memory_for_its_batch_goes_on_with_half_batches_to_almost_the_same_weights(live):
     spec = {"word": "train", "data": "docs", "name": "large", "model": {"size": "100K", "vocabulary": 2048, "context": 256}, "seed": 5,
-            "tokens": 5 * 32 * 256, "prompts": [], "batch": {"sequences": 32}, "hardware": {"ranks": 1},
+            "tokens": 5 * 16 * 256, "prompts": [], "batch": {"sequences": 16}, "hardware": {"ranks": 1},
             "every": {"checkpoint": 2, "evaluate": 50, "sample": 50}}
     run = runs.submit(spec, live)
-    narrowed(run, 3, 20_000_000)  # less than the logits of a batch (67 MB)
+    narrowed(run, 3, 10_000_000)  # less than the logits of a batch (33 MB)
     run.wait(200)
     marks = {e.name: e for e in run.events(kinds=("mark",))}
     assert marks["halved"].data["split"] == 2
     said = [e.data["text"] for e in run.events(kinds=("log",)) if "out of memory" in e.data["text"]]
     at = marks["halved"].step
-    assert said == [(f"out of memory at step {at}: 32 a rank and step are computed in 2 parts from here on; "
+    assert said == [(f"out of memory at step {at}: 16 a rank and step are computed in 2 parts from here on; "
                     "a step is the same but for rounding")]
     whole = runs.run({**spec, "name": "whole"}, live)
     assert [s for s, _ in run.curve("loss")] == list(range(1, 6))

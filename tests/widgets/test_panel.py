@@ -258,7 +258,7 @@ def test_a_machine_whose_clock_differs_is_alive_as_long_as_it_gives_signs(panel,
     beat()
     data = panel(DataPanel, run=entry.id)
     monkeypatch.setattr(data.watch, "_recover", lambda: None)  # nobody starts what this test only pretends
-    end = time.monotonic() + 6
+    end = time.monotonic() + 4
     beat()
     until(lambda: data.status["state"] == "running")
     while time.monotonic() < end:
