@@ -31,7 +31,7 @@ def test_newer_work_begins_a_chain_of_its_own_and_names_the_version_that_is_not_
     run = runs.submit(DIGITS, taught, place="here")
     chain = read_chain(taught)
     assert [link.state for link in chain.links] == ["done", "missing", "missing", "missing"]
-    assert chain.runs == [run.id] and chain.next.spec == {"data": "digits"}
+    assert chain.runs == [run.id] and chain.next.spec == {"data": "digits", "objective": {"kind": "diffusion"}}
     changed = runs.submit({**DIGITS, "split": {"test": 0.2}}, taught, place="here")
     assert read_chain(taught).runs == [changed.id]
     journal = Journal(taught)

@@ -46,7 +46,9 @@ class DataPanel(Panel):
     _previewed: dict[str, Any] | None = None
 
     def next_step(self, run: Run) -> dict[str, Any] | None:
-        return {"label": "Train on this dataset", "word": "train", "spec": {"data": run.result["dataset"]}}
+        from workbench.train.objectives.spec import begun
+
+        return {"label": "Train on this dataset", "word": "train", "spec": begun(run.result["dataset"], run.output.form)}
 
     def same(self, spec: Spec, ran: dict[str, Any]) -> bool:
         """Steps that are off and notes make no other dataset."""

@@ -12,6 +12,7 @@ import traitlets
 
 from workbench import runs
 from workbench.coordinates import best_of, coordinates_svg, trial_rows
+from workbench.dataset import Dataset
 from workbench.display import flat
 from workbench.drawing import ago, duration, number, size
 from workbench.errors import NotFoundError, SpecError, WorkbenchError
@@ -20,6 +21,7 @@ from workbench.journal import ENDED, Entry, Journal
 from workbench.registry import Registry
 from workbench.runs import Run
 from workbench.spec import spec_class
+from workbench.train.objectives.spec import begun
 from workbench.workspace import Workspace
 
 from . import faring, measures, samples, still
@@ -52,7 +54,7 @@ class TrainPanel(Panel):
         self._trial = 0
         found = Workspace.find(workspace)
         newest = next(iter(Registry(found).versions("dataset")), None)
-        self.EXAMPLE = {"data": newest.name if newest else "python-docs"}  # what there is to begin with
+        self.EXAMPLE = begun(newest.name, Dataset(newest.path).form) if newest else {"data": "python-docs"}  # what there is to begin with
         super().__init__(spec, workspace=found, **known)
         self._own()
 
@@ -66,7 +68,8 @@ class TrainPanel(Panel):
         part = next(v for v in _objectives() if v.model_fields["kind"].default == kind)
         streams = kind == "pretrain"
         values = {p: getattr(part, a) for p, a in OWN.items() if not (streams and p == "epochs")}
-        self.own = {"kind": kind, "values": values, "idle": [] if streams else ["model", "tokens"], "sees": measures.sees(kind)}
+        self.own = {"kind": kind, "values": values, "idle": [] if streams else ["model", "tokens"], "sees": measures.sees(kind),
+                    "needs": getattr(part, "NEEDS_DATA", True)}
 
     # The run as it is --------------------------------------------------------------------------------------------------------
 
@@ -187,6 +190,8 @@ class TrainPanel(Panel):
     # What came of it -----------------------------------------------------------------------------------------------------------
 
     def next_step(self, run: Run) -> dict[str, Any] | None:
+        if run.output.makes != "text":  # neither probes nor endpoints know what it makes
+            return None
         return {"label": "Assess this model", "word": "assess", "spec": {"model": run.result["model"]}}
 
     def made(self, run: Run) -> dict[str, Any]:
@@ -199,7 +204,7 @@ class TrainPanel(Panel):
                  ["parameters", f"{manifest.get('parameters', 0):,}", ""],
                  ["trained", f"{metrics.get(words['unit'], 0):,} {words['unit']}",
                   f"{metrics.get('steps', 0):,} steps in {duration(metrics['seconds'])}" if metrics.get("seconds") else ""],
-                 ["taught by", f"{taught.get('name', '?')}@{str(taught.get('digest', ''))[:12]}", ""],
+                 ["taught by", f"{taught['name']}@{taught['digest'][:12]}" if taught else "what its module reads", ""],
                  ["held out", f"{value:.3f} {words['measured']}".strip() if value is not None else "–",
                   f"all of it, {size(metrics['held_out_bytes'])}" if metrics.get("held_out_bytes") else ""],
                  ["memory", size(metrics["memory"]) if metrics.get("memory") else "–", "all ranks, at their peak"]]

@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from . import processes
 from .assessment import standing
+from .dataset import Dataset
 from .drawing import number, size
 from .endpoint import Endpoint
 from .errors import NotFoundError, WorkbenchError
 from .journal import ENDED, Entry, Journal
+from .model import Model
 from .registry import Kind, Registry, Version
+from .train.objectives.spec import begun
 from .workspace import Workspace
 
 LinkKind = Literal["dataset", "model", "assessment", "endpoint"]
@@ -265,9 +268,13 @@ class _Reader:
                 label, why = ("See what failed", "failed") if link.state == "failed" else ("Go on with it", "was stopped")
                 return Step(label, f"The run of {link.name} {why}", link.word, run=link.run)
         if model.state == "missing":
+            form = Dataset(self._by_digest("dataset", dataset.digest).path).form
             return Step("Train on this dataset", f"No model has learned from {dataset.name} yet", "train",
-                        {"data": self._ref("dataset", dataset)})
+                        begun(self._ref("dataset", dataset), form))
         named = self._ref("model", model)
+        if assessment.state == "missing" and endpoint.state == "missing" and (makes := self._makes(model)) != "text":
+            what = "is a module of your own" if makes == "module" else f"makes {makes}s"
+            return Step("See what came of it", f"{model.name} {what}: nothing is left to do", "train", run=model.run) if model.run else None
         if assessment.state == "missing":
             return Step("Assess this model", f"Nobody has measured {model.name} yet", "assess", {"model": named})
         if assessment.state == "fail":
@@ -281,6 +288,10 @@ class _Reader:
             return Step("Watch this endpoint", f"Nobody is told when {endpoint.name} fails", "monitor", {"name": "monitor"})
         return Step("Ask it something", f"{endpoint.name} answers", "serve", None if endpoint.run else {"name": endpoint.name, "models": [
             {"model": named}]}, endpoint.run)
+
+    def _makes(self, link: Link) -> str:
+        version = self._by_digest("model", link.digest)
+        return Model(version.path).makes if version else "text"
 
     def _ref(self, kind: Kind, link: Link) -> str:
         """A name where it means this very version, else name and version."""

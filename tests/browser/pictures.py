@@ -60,7 +60,7 @@ TRAININGS = {
     "clips": {**_SMALL, "data": "moving-digits", "objective": {"kind": "diffusion", "width": 8, "noise_steps": 50}, "epochs": 30},
     "tunes": {**_SMALL, "data": "tunes", "model": {"size": "100K", "vocabulary": 512, "context": 128}, "tokens": 600_000,
               "prompts": ["X:1\n"]},
-    "module": {**_SMALL, "name": "boring", "epochs": 2, "objective": {
+    "module": {"word": "train", "name": "boring", "epochs": 2, "objective": {
         "kind": "module", "module": "lightning.pytorch.demos.boring_classes:BoringModel",
         "data_module": "lightning.pytorch.demos.boring_classes:BoringDataModule"}},
     "sweep": {**_SMALL, "data": "python-docs", "name": "swept", "model": {"size": "100K", "vocabulary": 512, "context": 64},

@@ -233,7 +233,11 @@ def test_lightnings_own_example_of_a_transformer_learns_unchanged(nets):
                          options={"vocab_size": 700}), nets)
     losses = [v for _, v in done.curve("loss")]
     assert len(losses) == done.result["metrics"]["steps"] >= 15 and sum(losses[-5:]) < sum(losses[:5]) - 1
-    assert load_weights(Model.open("words", nets).path / "model.safetensors")["model.decoder.weight"].shape[0] == 700
+    model = Model.open("words", nets)
+    assert load_weights(model.path / "model.safetensors")["model.decoder.weight"].shape[0] == 700 and model.makes == "module"
+    for asked in ({"word": "assess", "model": "words"}, {"word": "serve", "name": "words", "models": [{"model": "words"}]}):
+        with pytest.raises(SourceError, match="is a LightningModule, and (probes measure text|an endpoint answers in text)"):
+            runs.submit(asked, nets)
 
 
 def test_what_it_logs_are_points_and_its_validation_loss_is_the_measure(whole):

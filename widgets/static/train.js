@@ -293,7 +293,7 @@ function trainTrials(ctx, element) {
 function trainResults(ctx, element, results) {
   if (!results.facts) return;
   const facts = h("dl", { class: "wbp-train-facts" }, results.facts.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, said(value), note ? h("div", { class: "wbp-muted" }, clean(note)) : null,
-    name === "taught by" ? h("div", {}, button("Open the dataset", () => ctx.tell("dataset"), { class: "wbp-button wbp-link wbp-train-open" })) : null))));
+    name === "taught by" && value.includes("@") ? h("div", {}, button("Open the dataset", () => ctx.tell("dataset"), { class: "wbp-button wbp-link wbp-train-open" })) : null))));
   const costs = trainCosts(results.costs);
   element.append(h("section", { class: "wbp-block" }, facts), costs ? h("details", { class: "wbp-more" }, h("summary", {}, "What it took"), costs) : "", trainGain(results.gain, results.words?.measured) || "");
   trainTrials(ctx, element);

@@ -39,9 +39,15 @@ EDITORS.union = (ctx, field, path, at) => {
 // Only what matters to the objective is shown, and what it has of its own stands in grey where nothing was said.
 export function trainOwn(ctx, element) {
   function owned() {
-    const { values, idle } = ctx.get("own");
+    const { values, idle, needs } = ctx.get("own");
     const form = element.closest(".wbp-form");
     if (!form || !values) return;
+    const data = form.querySelector('[data-path="data"]');
+    if (data) {
+      if (!data.querySelector(".wbp-required")) data.querySelector(".wbp-label").after(h("span", { class: "wbp-required", title: "required" }, "required"));
+      data.querySelector(".wbp-required").hidden = !needs;
+      data.querySelector("input").placeholder = needs ? "name of a dataset" : "none";
+    }
     for (const path of ["model", "tokens"]) {
       const row = form.querySelector(`[data-path="${path}"]`);
       if (row) row.hidden = idle.includes(path) && !row.matches(".wbp-changed, .wbp-wrong, :has(.wbp-changed, .wbp-wrong)");

@@ -33,7 +33,8 @@ export function trainSight(ctx, of) {
   const number = h("input", { type: "number", class: "wbp-input wbp-train-step", min: "1", value: "1", id: fresh("step"), onchange: () => ask() });
   const key = h("span", { class: "wbp-train-key" }, h("span", {}, h("span", { class: "wbp-train-token wbp-train-on" }, "trained"), " the model learns to say it"), h("span", {}, h("span", { class: "wbp-train-token" }, "given"), " only read"),
     h("span", {}, h("span", { class: "wbp-train-end" }, "■"), " a record ends"), h("span", {}, h("span", { class: "wbp-train-cut" }, "✂"), " a record is cut"));
-  const bar = h("div", { class: "wbp-bar" }, h("label", { for: number.id, class: "wbp-muted" }, "Step"), number, button("Show", () => ask(), { class: "wbp-button wbp-small" }), h("span", { class: "wbp-space" }), key);
+  const which = h("span", { class: "wbp-bar" }, h("label", { for: number.id, class: "wbp-muted" }, "Step"), number, button("Show", () => ask(), { class: "wbp-button wbp-small" }));
+  const bar = h("div", { class: "wbp-bar" }, which, h("span", { class: "wbp-space" }), key);
   const element = h("div", { class: "wbp-train-sight" }, bar, words, notes, list);
   let asked = 0;
   let seen = "";
@@ -63,7 +64,7 @@ export function trainSight(ctx, of) {
       const { value } = await ctx.ask("sight", { step: Math.max(1, Number(number.value) || 1), of });
       if (mine !== asked) return;
       number.value = String(value.step); number.max = String(value.steps);
-      key.hidden = Boolean(value.pictures || value.batches);
+      key.hidden = Boolean(value.pictures || value.batches); which.hidden = Boolean(value.batches);
       if (value.batches) {
         words.textContent = clean(`The first batch of ${value.module}${value.dataset ? ` on ${value.dataset}` : ""}, as each of ${figure(value.ranks)} rank${value.ranks === 1 ? "" : "s"} takes it. What its parts mean, only the module knows.`);
         notes.textContent = clean(value.notes.join("; ")); notes.hidden = !value.notes.length;

@@ -38,7 +38,7 @@ def inputs(spec: AssessSpec, workspace: Workspace) -> dict[str, str]:
     """
     registry = Registry(workspace)
     model = Model(registry.resolve("model", spec.model).path)
-    model.refuse_pictures("probes measure text")
+    model.refuse_unless_text("probes measure text")
     if spec.data:
         data = Dataset(registry.resolve("dataset", spec.data).path)
     else:

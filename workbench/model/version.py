@@ -69,9 +69,20 @@ class Model:
 
     @property
     def makes(self) -> str:
-        """``text``, ``image`` or ``clip``."""
+        """``text``, ``image`` or ``clip``; ``module`` of a LightningModule, of which only its class knows."""
         config = config_of(self.path)
-        return "text" if config is None else "clip" if config.get("frames") else "image"
+        if config is None:
+            return "module" if self._module else "text"
+        return "clip" if config.get("frames") else "image"
+
+    @property
+    def _module(self) -> str | None:
+        """The class of a LightningModule, ``package.module:Name``."""
+        try:
+            said = json.loads((self.path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return said["module"] if said.get("kind") == "lightning-module" else None
 
     @property
     def samples(self) -> bytes | None:
@@ -81,28 +92,30 @@ class Model:
         except FileNotFoundError:
             return None
 
-    def refuse_pictures(self, doing: str) -> None:
-        """Check that it is a language model.
+    def refuse_unless_text(self, doing: str) -> None:
+        """Check that it is a language model; ``doing`` says who needs that.
 
         Raises
         ------
         SourceError
         """
+        if self.makes == "module":
+            raise SourceError(f"is a LightningModule, and {doing}", where=self.reference, received=self._module, allowed="a language model",
+                              hint="What it is good for, its own validation measures: self.log in validation_step")
         if self.makes != "text":
             raise SourceError(f"makes {self.makes}s, and {doing}", where=self.reference, received=f"a model of {self.makes}s",
                               allowed="a language model", hint=f'Model.open("{self.name}").load().generate(8) makes {self.makes}s')
 
     def load(self) -> PreTrainedModel | nn.Module:
         """The model in evaluation mode, fp32, on the CPU; one of images or clips has ``generate(count, seed, label)``."""
-        if self.makes != "text":
+        if self.makes in ("image", "clip"):
             return load_images(self.path)
         from transformers import AutoModelForCausalLM
 
         refuse_pickles(self.path)
-        said = json.loads((self.path / "config.json").read_text("utf-8"))
-        if said.get("kind") == "lightning-module":
+        if self._module:
             raise NotFoundError("is a LightningModule, whose class is not kept with its weights", where=self.reference,
-                                received=said["module"], allowed="a language model", hint=f"Build {said['module']} with the options in "
+                                received=self._module, allowed="a language model", hint=f"Build {self._module} with the options in "
                                 "config.json, and give load_state_dict what load_weights(path / 'model.safetensors') reads")
         no_bars()
         return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
@@ -116,7 +129,7 @@ class Model:
         SourceError
             Where it makes images.
         """
-        self.refuse_pictures("only language models have a tokenizer")
+        self.refuse_unless_text("only language models have a tokenizer")
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(self.path, local_files_only=True)

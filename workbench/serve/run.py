@@ -43,7 +43,7 @@ def inputs(spec: ServeSpec, workspace: Workspace) -> dict[str, str]:
         if version.digest in found.values():
             raise SpecError.one("models", f"{share.model} is a version that stands here already; expected each once with its weight")
         refuse_pickles(version.path)
-        Model(version.path).refuse_pictures("an endpoint answers in text")
+        Model(version.path).refuse_unless_text("an endpoint answers in text")
         found[share.model] = version.digest
     if spec.token:
         workspace.secret(spec.token)

@@ -142,4 +142,18 @@ class Own(_Objective):
     """steps to train, where epochs have no length; none: ``epochs`` says how long"""
 
 
+_SUITED = {"chat": "sft", "preference": "dpo", "image": "diffusion", "clip": "diffusion"}
+
+
+def begun(dataset: str, form: str) -> dict[str, object]:
+    """The spec that a training of a dataset begins with, by the form of its records.
+
+    Examples
+    --------
+    >>> begun("notes", "text"), begun("digits", "image")
+    ({'data': 'notes'}, {'data': 'digits', 'objective': {'kind': 'diffusion'}})
+    """
+    return {"data": dataset} | ({"objective": {"kind": _SUITED[form]}} if form in _SUITED else {})
+
+
 Objective = Annotated[Pretrain | Finetune | Preferences | Gan | Diffusion | Own, Field(discriminator="kind")]
