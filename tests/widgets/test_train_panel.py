@@ -266,6 +266,7 @@ def test_pictures_before_and_after_are_read_by_the_kernel_and_measured_in_their_
     assert {"noise_error", "images_per_second"} <= set(train.results["curves"])
     facts = {name: value for name, value, _ in train.results["facts"]}
     assert facts["held out"].endswith("squared error of the noise") and facts["trained"].endswith(" images")
+    assert train.results["next"] is None  # probes and endpoints are for text
     samples = train.results["samples"]
     files = samples["rows"][0]["files"]
     assert samples["steps"][0] == 0 and files[0][0]["file"] != files[-1][0]["file"]
@@ -288,13 +289,13 @@ def test_pictures_before_and_after_are_read_by_the_kernel_and_measured_in_their_
 
 def test_a_module_of_ones_own_without_a_first_batch_says_why(panel):
     train = panel({"name": "own", "objective": {"kind": "module", "module": "nets:Net"}})
-    assert train.own["sees"] == "parts"
+    assert train.own["sees"] == "parts" and not train.own["needs"]
     assert "nets:Net: there is no such module" in Page(train).ask("sight")[0]["error"]
 
 
 def test_the_form_says_what_the_objective_has_of_its_own(panel):
     train = panel({**ONE, "name": "own"})
-    assert train.own["values"]["learning_rate"] == 1e-2 and train.own["idle"] == []
+    assert train.own["values"]["learning_rate"] == 1e-2 and train.own["idle"] == [] and train.own["needs"]
     Page(train).ask("put", path=["objective"], value={"kind": "sft", "base": "docs-lm"})
     assert train.own["values"] == {"learning_rate": 1e-3, "batch.sequences": 4, "epochs": 3.0, "optimizer": "adamw", "weight_decay": 0.0}
     assert train.own["idle"] == ["model", "tokens"]
