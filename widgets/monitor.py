@@ -246,7 +246,7 @@ class MonitorPanel(Panel):
         """What came of the curves that a page shows, as messages: no page asks for them."""
         from workbench.monitor.charts import run_of
 
-        names, buffers, history = [], [], self._history()
+        names, buffers, history, now = [], [], self._history(), self.watching.get("last")
         runs: dict[str, dict[str, Any]] = {}
         for one in self._shown:
             with contextlib.suppress(KeyError, TypeError):
@@ -267,7 +267,8 @@ class MonitorPanel(Panel):
                     self._cursors[key] = float(table[-1, 0])
                     names.append([of, key_of(metric, labels)])
                     buffers.append(table.tobytes())
-        self.send({"series": names, "now": self.watching.get("last")}, buffers)
+                    now = max(now or 0.0, float(table[-1, 0]))  # it may be newer than what was gathered before
+        self.send({"series": names, "now": now}, buffers)
 
     def _fresh_of(self, run: str) -> dict[str, Any]:
         if self.watch is not None and run == self.watch.run.id:
