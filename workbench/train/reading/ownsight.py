@@ -13,6 +13,7 @@ from ...dataset import Dataset
 from ...errors import SourceError, WorkbenchError
 from ...workspace import Workspace
 from ..plan import planned
+from ..ranks.control import places
 from ..spec import TrainSpec
 from . import own
 
@@ -59,7 +60,7 @@ def _as_a_rank() -> Iterator[None]:
     import psutil
 
     loop = next((n for n, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found)), None)
-    wanted = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    wanted = places({"rank": 0, "world": 1, "local_rank": 0, "local_world": 1, "node": 0, "main": "127.0.0.1"})
     wanted |= {"GLOO_SOCKET_IFNAME": loop} if loop else {}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
