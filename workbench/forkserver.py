@@ -135,7 +135,7 @@ class Forkserver:
                                  allowed=f"at most {_MOST} bytes of JSON", hint="Send it through the child's connection")
         with self._asking:
             try:
-                socket.send_fds(self._socket, [request], [theirs.fileno()])
+                _send(self._socket, request, theirs.fileno())
             except OSError as error:
                 ours.close()
                 raise WorkbenchError("the forkserver is gone", where=f"pid {self.pid}", received=error.strerror) from None
@@ -159,7 +159,7 @@ class Forkserver:
     def close(self) -> None:
         """End it and every child."""
         with contextlib.suppress(OSError):
-            self._socket.send(_END)
+            _send(self._socket, _END)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
@@ -173,10 +173,7 @@ class Forkserver:
 
     def _read(self) -> None:
         while True:
-            try:
-                said = self._socket.recv(_MOST)
-            except OSError:
-                said = b""
+            said, _ = _receive(self._socket)
             if not said:
                 break
             message = json.loads(said)
@@ -221,7 +218,7 @@ class _Adopted:
 
 def _started(preload: Sequence[str], variables: Mapping[str, str | None], log: Path | None, name: str | None,
              keeper: int | None) -> tuple[socket.socket, subprocess.Popen]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs, contextlib.ExitStack() as stack:
         output = stack.enter_context(_appending(log)) if log else None
         told = json.dumps({"preload": list(preload), "name": name, "keeper": keeper})
@@ -233,7 +230,7 @@ def _started(preload: Sequence[str], variables: Mapping[str, str | None], log: P
 
 def _left(name: str) -> tuple[socket.socket, _Adopted] | None:
     """The warm process that waits for a next owner by this name; one that is frozen is ended."""
-    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         ours.connect(_address(name))
         pid = _own_peer(ours)
@@ -273,6 +270,39 @@ def _own_peer(peer: socket.socket) -> int | None:
     return pid if user == os.getuid() else None
 
 
+def _send(peer: socket.socket, body: bytes, descriptor: int | None = None) -> None:
+    """One message, its length before it: sockets that keep messages apart are not to be had everywhere."""
+    framed = struct.pack("!I", len(body)) + body
+    sent = 0 if descriptor is None else socket.send_fds(peer, [framed], [descriptor])
+    peer.sendall(framed[sent:])
+
+
+def _receive(peer: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message and what descriptors came with it; empty where the other end is gone, be it amid one."""
+    descriptors: list[int] = []
+    try:
+        head, descriptors, _, _ = socket.recv_fds(peer, 4, 1)
+        head += _exactly(peer, 4 - len(head)) if head else b""
+        body = _exactly(peer, struct.unpack("!I", head)[0]) if head else b""
+    except OSError:  # also: it was killed before it had read all
+        body = b""
+    if not body:
+        for left in descriptors:
+            os.close(left)
+        return b"", []
+    return body, descriptors
+
+
+def _exactly(peer: socket.socket, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        part = peer.recv(size - len(found))
+        if not part:
+            raise ConnectionError("the other end is gone")
+        found += part
+    return bytes(found)
+
+
 @contextlib.contextmanager
 def _appending(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -292,7 +322,7 @@ class _Owners:
         with contextlib.suppress(OSError, AttributeError):  # where a system can't, nobody follows
             if name is not None:
                 self._keeper = os.pidfd_open(keeper)
-                listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 listening.bind(_address(name))
                 listening.listen()
                 self._listening = listening
@@ -329,7 +359,8 @@ def _serve(owners: _Owners, preload: Sequence[str]) -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a child's collector must not touch, and so copy, every page
-    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wake, woken = os.pipe()
+    os.set_blocking(wake, False), os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: set[int] = set()
@@ -344,12 +375,9 @@ def _serve(owners: _Owners, preload: Sequence[str]) -> None:
                 if ended:
                     children.discard(pid)
                     with contextlib.suppress(OSError):
-                        owner.send(json.dumps({"exited": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+                        _send(owner, json.dumps({"exited": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
         if owner in ready:
-            try:
-                request, descriptors, _, _ = socket.recv_fds(owner, _MOST, 1)
-            except ConnectionError:  # it was killed before it had read all
-                request, descriptors = b"", []
+            request, descriptors = _receive(owner)
             if not request or request == _END:
                 if not _ended(children) or request == _END or not owners.follow():
                     os._exit(0)
@@ -362,7 +390,7 @@ def _serve(owners: _Owners, preload: Sequence[str]) -> None:
             os.close(descriptors[0])
             children.add(pid)
             with contextlib.suppress(OSError):  # an owner that is gone is seen above
-                owner.send(json.dumps({"forked": pid}).encode())
+                _send(owner, json.dumps({"forked": pid}).encode())
 
 
 def _ended(children: set[int]) -> bool:
@@ -383,7 +411,8 @@ def _become(request: dict[str, Any], descriptor: int) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(AttributeError):  # Linux alone has it
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.environ.update(request["environment"])
         if request["log"]:
             with _appending(Path(request["log"])) as file:

@@ -42,24 +42,47 @@ def test_fewer_ranks_then_all_then_what_is_left(live, small, undisturbed, monkey
     assert run.curve("learning_rate") == undisturbed.curve("learning_rate")
 
 
-@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a cluster of its own: set WORKBENCH_SOAK=1")
-def test_a_cluster_that_follows_its_work_leaves_workers_that_train(small, tmp_path):
+@pytest.fixture
+def following(tmp_path):
+    """A workspace with the dataset "docs" whose cluster follows its work, from nothing to two workers."""
     (tmp_path / "workbench.toml").write_text("[cluster]\nminimum = 0\nmaximum = 2\nshrink_seconds = 1\n")
     place = Workspace(tmp_path).open()
-    try:
-        docs = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
-        runs.submit(docs, place, place="here").wait()
-        run = runs.run(small(tokens=600 * 512), place)  # longer than an idle worker is kept
-        marks = [e for e in run.events(kinds=("mark",)) if e.name in ("ranks", "restart")]
-        assert [e.name for e in marks] == ["ranks"] * len(marks) and len(marks[-1].data["ranks"]) == 2
-        assert len({r["worker"] for r in marks[-1].data["ranks"]}) == 2
-        assert [s for s, _ in run.curve("loss")] == list(range(1, 601))
-        deadline = time.monotonic() + 60
-        while cluster.status(place).workers:
-            assert time.monotonic() < deadline, "workers that nothing needs stay"
-            time.sleep(0.2)
-    finally:
-        runs.shut_down(place)
+    docs = {"word": "data", "name": "docs", "sources": [{"kind": "python-docs", "max_megabytes": 0.3}]}
+    runs.submit(docs, place, place="here").wait()
+    yield place
+    runs.shut_down(place)
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a cluster of its own: set WORKBENCH_SOAK=1")
+def test_a_cluster_that_follows_its_work_leaves_workers_that_train(small, following):
+    run = runs.run(small(tokens=600 * 512), following)  # longer than an idle worker is kept
+    marks = [e for e in run.events(kinds=("mark",)) if e.name in ("ranks", "restart")]
+    assert [e.name for e in marks] == ["ranks"] * len(marks) and len(marks[-1].data["ranks"]) == 2
+    assert len({r["worker"] for r in marks[-1].data["ranks"]}) == 2
+    assert [s for s, _ in run.curve("loss")] == list(range(1, 601))
+    no_worker_stays(following)
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_SOAK"), reason="a cluster of its own: set WORKBENCH_SOAK=1")
+def test_a_run_that_began_with_its_fewest_ranks_makes_a_cluster_grow(small, following):
+    run = runs.submit(small(tokens=10**8, hardware={"ranks": 2, "min_ranks": 1}), following)
+    grown = next(e for e in run.follow() if e.kind == "mark" and e.name == "ranks" and len(e.data["ranks"]) == 2)
+    last = step_of(run, 1, grown.seq).step
+    step_of(run, last + 30, grown.seq)
+    run.stop()
+    run.wait(100, check=False)
+    assert run.state == "stopped"
+    steps = [s for s, _ in run.curve("loss")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert not [e for e in run.events(kinds=("mark",)) if e.name == "restart"]
+    no_worker_stays(following)
+
+
+def no_worker_stays(place: Workspace) -> None:
+    deadline = time.monotonic() + 60
+    while cluster.status(place).workers:
+        assert time.monotonic() < deadline, "workers that nothing needs stay"
+        time.sleep(0.2)
 
 
 def at_work(live) -> runs.Run:

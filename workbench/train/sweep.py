@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from ..model import Model, write_model
 from ..storage import digest_json
 from .cost import Meter, Rates, spent
 from .objectives import KINDS
+from .ranks.control import cores
 from .spec import TrainSpec
 from .trials import Study, changed, size
 
@@ -236,13 +236,9 @@ def _end_spent(trials: _Trials, run: RunContext, why: str, ended: int) -> None:
 def cores_a_worker(client: Client) -> int:
     """Cores that each worker has for itself, where every machine's are shared out among its workers."""
     hosts: dict[str, list[int]] = {}
-    for address, cores in client.run(_cores, on_error="ignore").items():
-        hosts.setdefault(address.rpartition(":")[0], []).append(cores)
-    return max(1, min((max(cores) // len(cores) for cores in hosts.values()), default=1))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    for address, usable in client.run(cores, on_error="ignore").items():
+        hosts.setdefault(address.rpartition(":")[0], []).append(usable)
+    return max(1, min((max(usable) // len(usable) for usable in hosts.values()), default=1))
 
 
 def _registered(spec: TrainSpec, run: RunContext, chosen: Model, best: dict[str, Any], rows: list[dict[str, Any]]) -> Model:

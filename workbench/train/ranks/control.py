@@ -274,6 +274,16 @@ def places(argument: dict[str, Any]) -> dict[str, str]:
             "LOCAL_WORLD_SIZE": str(argument["local_world"]), "NODE_RANK": str(argument["node"]), "MASTER_ADDR": argument["main"]}
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Apple's has none
+
+
+def threads(argument: dict[str, Any]) -> int:
+    """Threads that a rank computes with: as its plan says, or its machine's cores shared out among the gang's ranks there."""
+    return argument["threads"] or max(1, cores() // argument["local_world"])
+
+
 def _elsewhere(descriptor: int) -> None:
     """The whole life of a rank in another environment: this file as a script, its argument through the pipe."""
     connection = Connection(descriptor)
@@ -281,8 +291,7 @@ def _elsewhere(descriptor: int) -> None:
     own = str(Path(__file__).resolve().parent)
     sys.path[:] = [argument["folder"], *(p for p in sys.path if p != own)]  # where the work's own modules lie; ours are none of its
     os.environ.update(places(argument))
-    threads = argument["threads"] or max(1, len(os.sched_getaffinity(0)) // argument["local_world"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads(argument)))
     control = Control(connection, argument["rank"], argument["world"])
     control.start()
     meeting = argument["argument"].get("meeting", "none")

@@ -142,18 +142,18 @@ def there(*, dask_scheduler: Scheduler) -> list[str]:
 
 
 def spare(run: str, more: int, *, dask_scheduler: Scheduler) -> int:
-    """Workers that a run at work could take beside its own, up to so many; none while another waits. A cluster hears that it could grow."""
+    """Workers that a run at work could take beside its own, up to so many; none while another waits.
+
+    A cluster that follows its work hears of all of them, those that are there too: it would take away what nothing holds.
+    """
     leases, now = Leases.of(dask_scheduler), time.monotonic()
     if run in leases.places:
         leases.places[run].asked = now
     if any(p.waits is not None and now - p.asked < ASKS for other, p in leases.places.items() if other != run):
         return 0
     free = sum(_there(w) and a not in leases.held for a, w in dask_scheduler.workers.items())
-    found = max(0, min(more, free))
-    leases.wanted.pop(run, None)
-    if found < more:
-        leases.wanted[run] = (more, now)
-    return found
+    leases.wanted[run] = (more, now)
+    return max(0, min(more, free))
 
 
 def release(run: str, attempt: int, topic: str, *, dask_scheduler: Scheduler) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import ClusterError
 from . import control as rank_control
 from . import loaders
-from .control import MEETING_SECONDS, Control, alone, carry_out, described, named, places
+from .control import MEETING_SECONDS, Control, alone, carry_out, described, named, places, threads
 
 __all__ = ["Control", "elsewhere", "main", "torch_meeting"]
 
@@ -70,7 +70,7 @@ def torch_meeting(control: Control, argument: dict[str, Any]) -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
-    torch.set_num_threads(argument["threads"] or max(1, len(os.sched_getaffinity(0)) // argument["local_world"]))
+    torch.set_num_threads(threads(argument))
     try:
         if argument["world"] > 1 or argument["argument"].get("group"):
             _meet(control, argument)
