@@ -12,8 +12,8 @@ from answered import base_in
 from safetensors.torch import load_file, save_file
 
 from workbench.errors import NotFoundError, SourceError, UnsafeFileError
-from workbench.model import Model, write_model
-from workbench.train.objectives.tuned import adapted, loaded
+from workbench.model import Model, load_pretrained, write_model
+from workbench.train.objectives.tuned import adapted
 from workbench.train.reading import base as bases
 from workbench.workspace import Workspace
 
@@ -137,7 +137,7 @@ def of_no_known_kind(folder: Path) -> None:
 def test_weights_that_are_not_those_of_the_configuration_are_never_made_up(folder, spoil):
     spoil(folder)
     with pytest.raises(SourceError, match="holds weights that do not load"):
-        loaded(folder)
+        load_pretrained(folder)
 
 
 def test_a_template_is_the_bases_own_or_the_one_given(folder, place):
@@ -152,7 +152,8 @@ def test_a_template_is_the_bases_own_or_the_one_given(folder, place):
 
 def test_an_adapter_changes_nothing_at_first_and_is_the_same_for_a_seed(made):
     ids = torch.arange(1, 9)[None]
-    plain, first, second = loaded(made), *(adapted(loaded(made), {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": []}, 5) for _ in "12")
+    adapter = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": []}
+    plain, first, second = load_pretrained(made), *(adapted(load_pretrained(made), adapter, 5) for _ in "12")
     assert torch.equal(plain(input_ids=ids).logits, first(input_ids=ids).logits)
     trained = {n: p for n, p in first.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 2 * 7 and all("lora_" in n for n in trained)
@@ -161,4 +162,4 @@ def test_an_adapter_changes_nothing_at_first_and_is_the_same_for_a_seed(made):
 
 def test_an_unknown_layer_to_adapt_is_refused_with_those_there_are(made):
     with pytest.raises(SourceError, match=r"objective.adapter.targets: no layers to adapt; received \['qkv'\].*down_proj, gate_proj"):
-        adapted(loaded(made), {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["qkv"]}, 0)
+        adapted(load_pretrained(made), {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["qkv"]}, 0)

@@ -12,8 +12,8 @@ from answered import asked, base_in, pair_data, written
 from workbench import runs
 from workbench.dataset import Dataset
 from workbench.errors import SourceError
+from workbench.model import load_pretrained
 from workbench.train.fit import objective
-from workbench.train.objectives.tuned import loaded
 from workbench.train.plan import planned
 from workbench.train.reading import answers, sight
 from workbench.train.reading import base as bases
@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_the_paper(read, base):
     with torch.no_grad():
         for p in module.model.parameters():
             p.add_(0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
-    reference, want = loaded(base), []
+    reference, want = load_pretrained(base), []
     for sample in module.reading.named(range(4)):
         gains = []
         for side in (0, 1):

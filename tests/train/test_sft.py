@@ -10,9 +10,9 @@ from answered import ASKED, COLOURS, asked, base_in, chat_data, written
 
 from workbench import runs
 from workbench.errors import RunFailedError, SourceError, SpecError
+from workbench.model import load_pretrained
 from workbench.serve.text import Language
 from workbench.train.fit import objective
-from workbench.train.objectives.tuned import loaded
 from workbench.train.plan import planned
 from workbench.train.reading import answers, sight
 from workbench.train.reading import base as bases
@@ -148,7 +148,7 @@ def test_the_loss_of_a_step_is_the_mean_over_all_its_trained_tokens(base, place,
             step, positions, weight = share.batch(number)
             with torch.no_grad():
                 total += weight * module.loss(module.reading.batch(positions, share.whole(step))).item() / (world * share.accumulate)
-    model, nats, tokens = loaded(base), 0.0, 0
+    model, nats, tokens = load_pretrained(base), 0.0, 0
     for sample in module.reading.named(range(sequences * chunks)):
         ids, trained = module.reading.split.sequence(sample)
         with torch.no_grad():

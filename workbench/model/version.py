@@ -15,7 +15,8 @@ from ..registry import Registry
 from ..storage import digest_file, digest_json, staging
 from ..workspace import Workspace
 from .images import SAMPLES, config_of, load_images
-from .weights import no_bars, refuse_pickles
+from .pretrained import load_pretrained
+from .weights import refuse_pickles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,16 +111,11 @@ class Model:
         """The model in evaluation mode, fp32, on the CPU; one of images or clips has ``generate(count, seed, label)``."""
         if self.makes in ("image", "clip"):
             return load_images(self.path)
-        from transformers import AutoModelForCausalLM
-
-        refuse_pickles(self.path)
         if self._module:
             raise NotFoundError("is a LightningModule, whose class is not kept with its weights", where=self.reference,
                                 received=self._module, allowed="a language model", hint=f"Build {self._module} with the options in "
                                 "config.json, and give load_state_dict what load_weights(path / 'model.safetensors') reads")
-        no_bars()
-        return AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, trust_remote_code=False,
-                                                    local_files_only=True).eval()
+        return load_pretrained(self.path).eval()
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Its tokenizer.

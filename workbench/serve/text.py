@@ -26,10 +26,12 @@ class Language:
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         config = _json(path / "config.json")
         ends = _json(path / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
-        self.begin: int | None = config.get("bos_token_id")
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
         self._special = {i for i, t in self.tokenizer.get_added_tokens_decoder().items() if t.special}
         self._settings = _json(path / "tokenizer_config.json")
+        mark = self._settings.get("bos_token")
+        first = self.tokenizer.token_to_id(mark if isinstance(mark, str) else mark["content"]) if mark else None
+        self.begin: int | None = first if first == config.get("bos_token_id") else None  # as fine-tuning reads it
 
     def tokens(self, text: str) -> list[int]:
         """A prompt as the model was trained to see it: the beginning mark once, then the text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ class LlamaEngine:
     def __init__(self, path: Path, slots: int):
         config = json.loads((path / "config.json").read_text("utf-8"))
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        _check(path, config, rope)
         self.slots, self.context = slots, int(config["max_position_embeddings"])
         self._heads = int(config["num_attention_heads"])
         self._kv_heads = int(config.get("num_key_value_heads") or self._heads)
@@ -86,6 +85,13 @@ class LlamaEngine:
                 get(f"{at}.q_proj.weight", f"{at}.k_proj.weight", f"{at}.v_proj.weight"), get(f"{at}.o_proj.weight"),
                 get(f"model.layers.{n}.post_attention_layernorm.weight"),
                 get(f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"), get(f"{mlp}.down_proj.weight")))
+
+    @classmethod
+    def computes(cls, config: Mapping[str, Any]) -> bool:
+        """True of a configuration with SiLU, plain rotary positions and no biases."""
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        return (config.get("hidden_act", "silu") in ("silu", "swish") and rope.get("rope_type", rope.get("type", "default")) == "default"
+                and not config.get("attention_bias") and not config.get("mlp_bias"))
 
     @torch.inference_mode()
     def add(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -157,15 +163,3 @@ def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor
     """Rotary positions (Su et al., "RoFormer", 2021), halves as transformers lays them out."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
-
-
-def _check(path: Path, config: dict[str, Any], rope: dict[str, Any]) -> None:
-    """Refuse what would be computed wrongly."""
-    wrong = {"hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),
-             "rope_type": rope.get("rope_type", rope.get("type", "default")) != "default",
-             "attention_bias": bool(config.get("attention_bias")), "mlp_bias": bool(config.get("mlp_bias"))}
-    for field, bad in wrong.items():
-        if bad:
-            raise WorkbenchError(f"{field} is one that this engine does not compute", where=path / "config.json",
-                                 received=config.get(field, rope.get("rope_type", rope.get("type"))),
-                                 allowed="a Llama with SiLU, plain rotary positions and no biases")

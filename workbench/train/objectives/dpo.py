@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
+from ...model import load_pretrained
 from ..reading.answers import Split
-from .tuned import Tuned, alike, evaluated, loaded, nats
+from .tuned import Tuned, alike, evaluated, nats
 
 
 class Preferences(Tuned):
@@ -50,7 +51,7 @@ def write_reference(path: Path, split: Split, accelerator: str, precision: str =
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     samples = list(range(len(split.rows)))
     found = np.zeros(2 * len(samples), np.float32)
-    with evaluated(loaded(path).to(device)) as model, torch.autocast(device.type, half, enabled=half is not None):
+    with evaluated(load_pretrained(path).to(device)) as model, torch.autocast(device.type, half, enabled=half is not None):
         for group in alike(split, samples):
             batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in split.batch(group).items()}
             found[split.of(group)] = said(model, batch).float().cpu().numpy()

@@ -49,7 +49,7 @@ class Tuned(Objective):
         return Samples(self.made.split("train"), self.made.count("train"), self.plan["seed"])
 
     def fresh(self) -> torch.nn.Module:
-        model = loaded(self.base.path)
+        model = models.load_pretrained(self.base.path)
         if self.adapter:
             self.strict_loading = False  # checkpoints hold the adapter alone
             model = adapted(model, self.adapter, self.plan["seed"])
@@ -134,32 +134,6 @@ class Tuned(Objective):
         kept = self.base.config.get("dtype") or self.base.config.get("torch_dtype") or "float32"
         model.to(getattr(torch, kept, torch.float32)).save_pretrained(out, max_shard_size="10TB")
         models.save_tokenizer(self.tokenizer, out)
-
-
-def loaded(path: Path) -> torch.nn.Module:
-    """The weights of a base in single precision; no code of its own is run, and none of its weights is made up.
-
-    Raises
-    ------
-    SourceError
-        Where they don't load, or are not those that its configuration asks for.
-    """
-    from transformers import AutoModelForCausalLM
-
-    models.refuse_pickles(path)
-    models.weights.no_bars()
-    try:
-        model, told = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-                                                           dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # noqa: BLE001 - the libraries raise what they please for what they can't read
-        raise SourceError("holds weights that do not load", where=path, received=f"{type(error).__name__}: {error}"[:180],
-                          allowed="a language model that transformers knows, with weights in safetensors") from None
-    unlike = [str(k) for k in (*told["missing_keys"], *told.get("mismatched_keys", ()))]
-    if unlike:
-        raise SourceError("holds weights that do not load: they are not those of its configuration", where=path,
-                          received=f"missing or of another shape: {', '.join(sorted(unlike)[:3])}", allowed="weights for each parameter of "
-                          f"{type(model).__name__}", hint="Take config.json and the weights of one model")
-    return model
 
 
 def adapted(model: torch.nn.Module, adapter: dict[str, Any], seed: int) -> torch.nn.Module:
