@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from workbench.errors import StorageError
+from workbench.train.callbacks import Curves
 from workbench.train.state import checkpoints, memory, neighbour, shards
 from workbench.train.state.neighbour import Copies, furthest
 
@@ -53,6 +55,22 @@ def test_large_copies_are_taken_while_the_loop_goes_on(tmp_path, monkeypatch):
     copies.ready()
     tensor.fill_(7)
     assert torch.equal(shards.load(copies.checkpoint("m", 1))["state_dict"]["w"], torch.ones(3_000_000))
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_point_is_sent_once_no_dying_rank_takes_its_step_along(tmp_path, behind):
+    copies, sent = Copies(tmp_path, 0, 1, mark="m"), []
+    copies.strict = bool(behind)  # then the others' parts of a step are sure only when the next one is
+    curves = Curves(SimpleNamespace(rank=0, send=lambda kind, rows: sent.extend(r[0] for r in rows)), lambda: copies.sure)
+    for step in range(1, 6):
+        curves.rows.append([step, 0.5])
+        curves.flush()
+        assert sent == list(range(1, step - behind))
+        copies.take(state(step), step)
+        curves.flush()
+        assert sent == list(range(1, step + 1 - behind))
+    curves.flush(over=True)
+    assert sent == [1, 2, 3, 4, 5]
 
 
 def test_the_furthest_whole_step_wins():

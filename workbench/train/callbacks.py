@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -45,10 +46,14 @@ class Curves(pl.Callback):
 
     What came since the last checkpoint but one, and what the driver has not said to have written down, is kept in each checkpoint:
     it is sent again after a restart, so that no point is missing for a driver that died with unread ones, or heard nothing for a while.
+
+    Parameters
+    ----------
+    sure : gives the step up to which points may be sent while it trains: with copies in memory, that which no dying rank takes along.
     """
 
-    def __init__(self, control: Control):
-        self.control = control
+    def __init__(self, control: Control, sure: Callable[[], float] = lambda: math.inf):
+        self.control, self.sure = control, sure
         self.rows: deque[list[float]] = deque()
         self.recent: list[list[float]] = []
         self.losses: list[torch.Tensor] = []
@@ -69,7 +74,7 @@ class Curves(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
         self._over.set()
-        self.flush()
+        self.flush(over=True)
 
     def on_exception(self, *_: Any) -> None:
         self._over.set()
@@ -109,19 +114,21 @@ class Curves(pl.Callback):
             while self.recent[0][0] <= written:
                 self.recent.pop(0)
         if step == 1 or not finite or step == module.plan["steps"] or trainer.should_stop:
-            self.flush()
+            self.flush(over=not finite)
         if not finite:
             raise DivergedError(f"the {what} is no number any more", where=f"step {step}", received=str(loss if what == "loss" else norm),
                                  hint=f"Lower learning_rate (now {module.plan['learning_rate']:g}) or raise warmup "
                                      f"(now {module.plan['warmup']} steps), and train again")
 
-    def flush(self) -> None:
-        """Send what was gathered; returns once it is sent, whoever sends it."""
+    def flush(self, *, over: bool = False) -> None:
+        """Send what was gathered and is sure, or all where the training is over; returns once it is sent, whoever sends it."""
         with self._sending:
-            self._flush()
+            self._flush(math.inf if over else self.sure())
 
-    def _flush(self) -> None:
-        rows = taken(self.rows)
+    def _flush(self, sure: float) -> None:
+        rows = []
+        while self.rows and self.rows[0][0] <= sure:  # only whoever sends takes any away
+            rows.append(self.rows.popleft())
         if rows:
             self.control.send("steps", rows=rows)
 
@@ -135,11 +142,6 @@ class Curves(pl.Callback):
 def written_down(control: Control, plan: dict[str, Any], step: int) -> int:
     """The step up to which nothing that was said need be said again, after whatever loss."""
     return min(step - 2 * plan["every"]["checkpoint"], 0 if control.known is None else control.known)
-
-
-def taken(rows: deque) -> list:
-    """What stands in a queue that another thread may add to."""
-    return [rows.popleft() for _ in range(len(rows))]
 
 
 class FirstSteps(pl.Callback):

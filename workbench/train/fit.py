@@ -66,7 +66,7 @@ def fit(control: Control, plan: dict[str, Any]) -> dict[str, Any]:
     _, positions, _ = module.share.batch(first * module.share.accumulate)
     control.send("reads", step=first, windows=module.reading.named(positions), digest=digest_rows(module.reading.rows(positions)))
     control.vitals = Vitals(module, tried)
-    curves, held_out = callbacks.Curves(control), callbacks.HeldOut(control)
+    curves, held_out = callbacks.Curves(control, lambda: keeper.sure), callbacks.HeldOut(control)
     keeper = Keeper(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
                     every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
                     before=curves.flush)

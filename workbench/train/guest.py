@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +192,8 @@ class Told(DummyLogger):
 class Curves(callbacks.Curves):
     """Loss, rate and gradient norm of a module that says nothing of them: from what ``training_step`` gives, and the optimizers."""
 
-    def __init__(self, control: Control, own: Own):
-        super().__init__(control)
+    def __init__(self, control: Control, own: Own, sure: Callable[[], float]):
+        super().__init__(control, sure)
         self.own = own
         self.points: deque[list[Any]] = deque()
         self.norms: list[torch.Tensor] = []
@@ -246,16 +246,16 @@ class Curves(callbacks.Curves):
         if step == 1 or trainer.should_stop:
             self.flush()
         if not finite:
-            self.flush()
+            self.flush(over=True)
             raise callbacks.DivergedError("the loss is no number any more", where=f"step {step}", received=str(loss),
                                           hint="Look at what training_step computes, or lower the module's learning rate")
 
     def on_train_epoch_end(self, *_: Any) -> None:
         self.flush()
 
-    def _flush(self) -> None:
-        super()._flush()
-        points = callbacks.taken(self.points)
+    def _flush(self, sure: float) -> None:
+        super()._flush(sure)
+        points = [self.points.popleft() for _ in range(len(self.points))]  # the loop may add to them meanwhile
         if points:
             self.control.send("points", rows=points)
 
@@ -354,7 +354,7 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
     """Train a module of a user's own from the plan's checkpoint, or from the beginning; what ``fit.fit`` gives."""
     begin = time.monotonic()
     control.vitals = watching = Vitals(own)
-    curves, held_out = Curves(control, own), HeldOut(control, own)
+    curves, held_out = Curves(control, own, lambda: keeper.sure), HeldOut(control, own)
     keeper = Guarded(control, Path(plan["checkpoints"]), every=plan["every"]["checkpoint"], keep=plan.get("keep"), copies=copies,
                       every_copy=plan["every"].get("copies") or 1, measure=lambda: held_out.last, branch=plan.get("branch"),
                       before=curves.flush)
@@ -372,7 +372,7 @@ def fit(control: Control, plan: dict[str, Any], own: Own, copies: Any) -> dict[s
     control.fares(last=True)
     curves.again()
     held_out.again()
-    curves.flush()
+    curves.flush(over=True)
     if copies is not None:
         control.exchange("done")  # until all have their last checkpoint behind them, any may need what lies here
         copies.remove()

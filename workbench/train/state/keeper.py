@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ class Keeper(pl.Callback):
         if self._own is not None:
             restore_randomness(self._own["random"])
             self._own = None
+
+    @property
+    def sure(self) -> float:
+        """Step up to which no rank that dies takes one along, where each step is copied; else there is no such promise."""
+        return self.copies.sure if self.copies is not None and self.every_copy == 1 and not self.short else math.inf
 
     @property
     def best(self) -> int:

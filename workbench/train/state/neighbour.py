@@ -46,6 +46,11 @@ class Copies:
         self.root, self.rank, self.world, self.local_rank, self.mark = root, rank, world, local_rank, mark
         self.stalled = 0.0
         """seconds that the loop spent here"""
+        self.sure = -1
+        """step that is whole here whichever rank dies: the last one that was copied, or that before it where each rank has but a part:
+        ranks begin a step together, their copies of the one before it done"""
+        self.strict = False
+        """each rank's own part is wanted too (``furthest``)"""
         self._ready = threading.Event()
         self._ready.set()
         self._rooms: dict[str, mmap.mmap] = {}
@@ -200,6 +205,7 @@ class Copies:
         hidden = path.with_suffix(".new")
         hidden.write_text(json.dumps(word))
         hidden.replace(path)
+        self.sure = word["step"] if word["alone"] and not self.strict else max(self._steps.values())
         self._steps[slot] = word["step"]
         if self._sender is not None and not word["alone"]:
             self._sender.send(word)
@@ -255,6 +261,7 @@ def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False)
     ----------
     beyond : step of the checkpoint on disk.
     """
+    copies.strict = strict
     told = control.exchange({"host": memory.name(copies.root), "words": copies.words(), "mark": os.urandom(4).hex()})
     copies.mark = told[0]["mark"]
     hosts = [t["host"] for t in told]
