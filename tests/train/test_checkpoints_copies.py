@@ -60,7 +60,7 @@ def test_large_copies_are_taken_while_the_loop_goes_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize("behind", [0, 1])
 def test_a_point_is_sent_once_no_dying_rank_takes_its_step_along(tmp_path, behind):
     copies, sent = Copies(tmp_path, 0, 1, mark="m"), []
-    copies.strict = bool(behind)  # then the others' parts of a step are sure only when the next one is
+    copies.spread = bool(behind)  # then the others' parts of a step are sure only when the next one is
     curves = Curves(SimpleNamespace(rank=0, send=lambda kind, rows: sent.extend(r[0] for r in rows)), lambda: copies.sure)
     for step in range(1, 6):
         curves.rows.append([step, 0.5])

@@ -47,10 +47,10 @@ class Copies:
         self.stalled = 0.0
         """seconds that the loop spent here"""
         self.sure = -1
-        """step that is whole here whichever rank dies: the last one that was copied, or that before it where each rank has but a part:
-        ranks begin a step together, their copies of the one before it done"""
-        self.strict = False
-        """each rank's own part is wanted too (``furthest``)"""
+        """step that stays whole whichever rank or host dies: the last one that was copied, or where others' copies are needed for
+        that (``spread``) the one before it: ranks make a step together, their copies of the one before it done and passed on"""
+        self.spread = False
+        """there are several hosts, or each rank's own part is wanted (``furthest``)"""
         self._ready = threading.Event()
         self._ready.set()
         self._rooms: dict[str, mmap.mmap] = {}
@@ -205,7 +205,7 @@ class Copies:
         hidden = path.with_suffix(".new")
         hidden.write_text(json.dumps(word))
         hidden.replace(path)
-        self.sure = word["step"] if word["alone"] and not self.strict else max(self._steps.values())
+        self.sure = word["step"] if word["alone"] and not self.spread else max(self._steps.values())
         self._steps[slot] = word["step"]
         if self._sender is not None and not word["alone"]:
             self._sender.send(word)
@@ -261,10 +261,10 @@ def meet(control: Control, copies: Copies, beyond: int, *, strict: bool = False)
     ----------
     beyond : step of the checkpoint on disk.
     """
-    copies.strict = strict
     told = control.exchange({"host": memory.name(copies.root), "words": copies.words(), "mark": os.urandom(4).hex()})
     copies.mark = told[0]["mark"]
     hosts = [t["host"] for t in told]
+    copies.spread = strict or len(set(hosts)) > 1
     found = furthest([(t["host"], t["words"]) for t in told], strict=strict)
     if found is not None and found[1] <= beyond:
         found = None
