@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +17,18 @@ from workbench.workspace import Workspace
 @pytest.fixture
 def place(tmp_path) -> Workspace:
     return Workspace(tmp_path / "place").open()
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_dask_as_before() -> Iterator[None]:
+    """The clouds' library writes certificates and the wish for them into Dask's own settings, for the whole process."""
+    import dask
+    import distributed
+
+    assert distributed  # whose settings stand in Dask's once it is imported
+    before = copy.deepcopy(dask.config.config["distributed"])
+    yield
+    dask.config.config["distributed"] = before
 
 
 def test_the_pods_bear_the_workspace_and_what_the_settings_ask(place):
@@ -104,12 +118,11 @@ def test_the_first_commands_of_a_rented_machine(place, monkeypatch):
     settings = KINDS["aws"](image="registry/workbench:1", region="eu-central-1", bootstrap=("mount /team",), docker="-v /team:/team")
 
     async def text() -> str:
-        with dask.config.set({}):  # the library writes into Dask's own settings
-            cluster = made(place, settings)
-            worker = cluster.worker_class("tls://10.0.0.1:8786", **cluster.worker_options)
-            told = cluster.render_process_cloud_init(worker)
-            cluster.status = cluster.status.closed
-            return told
+        cluster = made(place, settings)
+        worker = cluster.worker_class("tls://10.0.0.1:8786", **cluster.worker_options)
+        told = cluster.render_process_cloud_init(worker)
+        cluster.status = cluster.status.closed
+        return told
 
     commands = yaml.safe_load(asyncio.run(text()))["runcmd"]
     start = next(n for n, c in enumerate(commands) if "docker run" in c)
