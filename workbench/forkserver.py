@@ -282,8 +282,8 @@ def _receive(peer: socket.socket) -> tuple[bytes, list[int]]:
     descriptors: list[int] = []
     try:
         head, descriptors, _, _ = socket.recv_fds(peer, 4, 1)
-        head += _exactly(peer, 4 - len(head)) if head else b""
-        body = _exactly(peer, struct.unpack("!I", head)[0]) if head else b""
+        head += exactly(peer, 4 - len(head)) if head else b""
+        body = exactly(peer, struct.unpack("!I", head)[0]) if head else b""
     except OSError:  # also: it was killed before it had read all
         body = b""
     if not body:
@@ -293,7 +293,8 @@ def _receive(peer: socket.socket) -> tuple[bytes, list[int]]:
     return body, descriptors
 
 
-def _exactly(peer: socket.socket, size: int) -> bytes:
+def exactly(peer: socket.socket, size: int) -> bytes:
+    """So many bytes of a stream; ``ConnectionError`` where it ends before."""
     found = bytearray()
     while len(found) < size:
         part = peer.recv(size - len(found))

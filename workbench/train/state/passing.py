@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...forkserver import exactly
+
 _NAME = re.compile(r"rank-\d{1,6}\.[a-z]")
 _HEAD = struct.Struct("!II")
 """Bytes of the token and of the word that follow."""
@@ -45,9 +47,9 @@ class Receiver:
                 threading.Thread(target=self._take, args=(connection,), name="copies-come", daemon=True).start()
 
     def _take(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+        with connection, contextlib.suppress(OSError, ValueError, KeyError):
             while True:
-                token, word = (_exactly(connection, n) for n in _HEAD.unpack(_exactly(connection, _HEAD.size)))
+                token, word = (exactly(connection, n) for n in _HEAD.unpack(exactly(connection, _HEAD.size)))
                 if not hmac.compare_digest(token, self.token.encode()):
                     return
                 self._keep(connection, json.loads(word))
@@ -63,7 +65,7 @@ class Receiver:
             while left:
                 part = connection.recv(min(left, 1 << 20))
                 if not part:
-                    raise EOFError
+                    raise ConnectionError("the other end is gone")
                 file.write(part)
                 left -= len(part)
         hidden = shown.with_suffix(".new")
@@ -124,13 +126,3 @@ def own_address() -> str:
     with socket.socket(socket.AF_INET6 if ":" in main else socket.AF_INET, socket.SOCK_DGRAM) as asked:
         asked.connect((main, 9))  # sends nothing: only asks which way it would go
         return asked.getsockname()[0]
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        part = connection.recv(count - len(parts))
-        if not part:
-            raise EOFError
-        parts += part
-    return bytes(parts)
