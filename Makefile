@@ -1,5 +1,5 @@
 # `make` lists the targets. PYTHON chooses the interpreter for the environment, UI=0 leaves JupyterLab out, JOBS is how many test
-# processes work side by side; they wait without spinning, for they share the cores.
+# processes work side by side.
 .DEFAULT_GOAL := help
 .PHONY: help run test soak bench pictures lint clean
 SHELL := /bin/sh
@@ -23,7 +23,7 @@ ifneq ($(UI),0)
 endif
 
 test: $(STAMP) ## install (once), then all tests, the notebooks among them, and the examples in docstrings
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=30
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=30
 	$(BIN)/python -m pytest -q --doctest-modules workbench widgets
 
 soak: $(STAMP) ## the tests that kill things, over and over (ROUNDS=10; FAULTS: which files), and how often each was survived
